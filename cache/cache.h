@@ -1,0 +1,99 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The cache: an image over an image, that remembers on disk which bytes are here.
+ *
+ * struct cache is the store (a directory, or bounded memory); cache_image_open() puts one object of
+ * it over a slow image. Missing granules are fetched with image_stream_at() in fills that adapt to
+ * the link; a reader is served as soon as its own bytes are there; overlapping misses share one
+ * fill.
+ *
+ * Presence and checksum of a granule are one word, so that a torn, rotten or half-written granule
+ * is a miss and never wrong bytes, whatever crashed. A full, broken or read-only cache directory
+ * means uncached reads and one warning; no reader sees an error. Several processes may use one
+ * directory.
+ */
+#ifndef CACHE_CACHE_H
+#define CACHE_CACHE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "core/blobs.h"
+#include "core/err.h"
+#include "core/image.h"
+
+#define CACHE_GRANULE 65536U
+
+struct cache;
+
+struct cache_opts {
+	const char *dir;   /* NULL: bounded memory only, nothing persists (--no-cache) */
+	uint64_t max_size; /* bytes on disk; 0: no limit but min_free. In memory mode: bytes of RAM,
+			      default 64 MiB */
+	uint64_t min_free; /* bytes to leave free on the file system; 0: default max(5 %, 1 GiB) */
+	uint64_t readahead; /* cap of one stream's readahead window, bytes; 0: default */
+	bool no_readahead;
+	unsigned int fetches; /* fills in flight at most; 0: default 16 */
+};
+
+/* Creates @dir (0700) when it does not exist. When the directory cannot be used, succeeds in memory
+ * mode after one log_warn(). */
+int cache_open(const struct cache_opts *opts, struct cache **ret, struct err *e);
+
+/* Ends the threads, makes what was written durable. All images on it are closed before. NULL is
+ * nothing. */
+void cache_close(struct cache *c);
+
+/* What is remembered of an object before anything was opened. -ENOENT: nothing usable. */
+struct cache_known {
+	char *id;      /* of the image that was cached; malloc()ed, the caller frees it */
+	uint64_t size; /* of that image */
+};
+int cache_peek(struct cache *c, const char *key, struct cache_known *ret, struct err *e);
+
+/* Puts the object @key over @below. What is stored for another id or size than @below's is dropped
+ * first; an object that another process uses under another id is left alone and this image then
+ * works in memory. IMAGE_UNVERSIONED images start empty. IMAGE_SEQUENTIAL images are spooled: one
+ * stream from 0 fills the object in order and readers wait for their offset. */
+int cache_image_open(
+	struct cache *c, const char *key, struct image *below, struct image **ret, struct err *e);
+
+/* The object's small records. Valid until the image is closed. In memory mode they are forgotten
+ * with the image. */
+struct blobs *cache_image_blobs(struct image *img);
+
+/* --- what `lazydisk cache` does --- */
+
+struct cache_entry {
+	const char *key;
+	const char *id;
+	uint64_t size;      /* of the image */
+	uint64_t present;   /* bytes of the image that are here, zeros included */
+	uint64_t disk_used; /* bytes of the file system */
+	int64_t last_used;  /* seconds since the epoch */
+	bool in_use;        /* some process has it open */
+	bool corrupt;       /* meta cannot be read; key and id are then the directory's name */
+};
+typedef int cache_entry_fn(void *ctx, const struct cache_entry *entry);
+
+/* Calls @fn for each object, most recently used first; stops at a negative return and returns it.
+ */
+int cache_list(struct cache *c, cache_entry_fn *fn, void *ctx, struct err *e);
+
+/* -ENOENT: not cached; -EBUSY: in use. */
+int cache_drop(struct cache *c, const char *key, struct err *e);
+
+/* Drops the least recently used bytes until at most @max_size are used. *ret_freed: bytes. Objects
+ * in use lose granules, too. */
+int cache_prune(struct cache *c, uint64_t max_size, uint64_t *ret_freed, struct err *e);
+
+struct cache_verify_result {
+	uint64_t objects;
+	uint64_t granules; /* checked */
+	uint64_t bad;      /* dropped: their checksum did not match */
+	uint64_t leaked;   /* bytes on disk that belong to no granule; freed */
+};
+int cache_verify(struct cache *c, struct cache_verify_result *ret, struct err *e);
+
+#endif

@@ -1,0 +1,207 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The checked wrappers: they test ranges on the way in and promises on the way out, so that no
+ * layer repeats it. They are the only callers of struct image_ops. */
+#include "core/image.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "core/bytes.h"
+#include "core/cleanup.h"
+#include "core/report.h"
+
+/* What stream_at made from read_at hands over at a time. */
+#define STREAM_PIECE MIB(1)
+
+int image_init(struct image *img, const struct image_ops *ops, struct image *below, uint64_t size,
+	const char *id)
+{
+	char *copy = strdup(id);
+
+	if (!copy) {
+		return -ENOMEM;
+	}
+	*img = (struct image){
+		.ops = ops,
+		.below = below,
+		.size = size,
+		.block = 1,
+		.id = copy,
+	};
+	return 0;
+}
+
+void image_fini(struct image *img)
+{
+	image_close(img->below);
+	free(img->id);
+	img->below = NULL;
+	img->id = NULL;
+}
+
+static int check_range(const struct image *img, uint64_t off, uint64_t len, struct err *e)
+{
+	if (!range_within(off, len, img->size)) {
+		return err_set(e, -EINVAL,
+			"%s: range %" PRIu64 "+%" PRIu64 " is outside the image of %" PRIu64
+			" bytes",
+			img->ops->name, off, len, img->size);
+	}
+	return 0;
+}
+
+int image_read_at(struct image *img, void *buf, size_t len, uint64_t off, struct err *e)
+{
+	int r = check_range(img, off, len, e);
+
+	if (r < 0 || len == 0) {
+		return r;
+	}
+	r = img->ops->read_at(img, buf, len, off, e);
+	assert(r <= 0);
+	return r;
+}
+
+static int stream_by_reads(struct image *img, uint64_t off, uint64_t len, image_sink_fn *sink,
+	void *ctx, struct err *e)
+{
+	CLEANUP_FREE uint8_t *buf = malloc(min_u64(len, STREAM_PIECE));
+
+	if (!buf) {
+		return err_set(e, -ENOMEM, "out of memory");
+	}
+	while (len > 0) {
+		size_t n = min_u64(len, STREAM_PIECE);
+		int r = image_read_at(img, buf, n, off, e);
+
+		if (r < 0) {
+			return r;
+		}
+		r = sink(ctx, off, buf, n);
+		if (r < 0) {
+			return err_set(e, r, "%s: the reader stopped the stream", img->ops->name);
+		}
+		off += n;
+		len -= n;
+	}
+	return 0;
+}
+
+int image_stream_at(struct image *img, uint64_t off, uint64_t len, image_sink_fn *sink, void *ctx,
+	struct err *e)
+{
+	int r = check_range(img, off, len, e);
+
+	if (r < 0 || len == 0) {
+		return r;
+	}
+	if (!img->ops->stream_at) {
+		return stream_by_reads(img, off, len, sink, ctx, e);
+	}
+	r = img->ops->stream_at(img, off, len, sink, ctx, e);
+	assert(r <= 0);
+	return r;
+}
+
+int image_extent_at(struct image *img, uint64_t off, struct extent *ret, struct err *e)
+{
+	struct extent x = {
+		.offset = off,
+		.length = img->size - off,
+		.allocated = true,
+		.host = off,
+	};
+	int r = check_range(img, off, 1, e);
+
+	if (r < 0) {
+		return r;
+	}
+	if (img->ops->extent_at) {
+		r = img->ops->extent_at(img, off, &x, e);
+		if (r < 0) {
+			return r;
+		}
+		assert(x.offset <= off && off - x.offset < x.length);
+		extent_clip(&x, off, img->size - off);
+	}
+	*ret = x;
+	return 0;
+}
+
+void image_prefetch(struct image *img, uint64_t off, uint64_t len)
+{
+	if (img->ops->prefetch && off < img->size && len > 0) {
+		img->ops->prefetch(img, off, min_u64(len, img->size - off));
+	}
+}
+
+int image_allocated(struct image *img, uint64_t *ret, struct err *e)
+{
+	if (!img->ops->allocated) {
+		*ret = img->size;
+		return 0;
+	}
+	return img->ops->allocated(img, ret, e);
+}
+
+static int refuse_write(const struct image *img, struct err *e)
+{
+	return err_set(e, -EROFS, "%s: the image is read-only", img->ops->name);
+}
+
+int image_write_at(struct image *img, const void *buf, size_t len, uint64_t off, struct err *e)
+{
+	int r = check_range(img, off, len, e);
+
+	if (r < 0 || len == 0) {
+		return r;
+	}
+	return img->ops->write_at ? img->ops->write_at(img, buf, len, off, e)
+				  : refuse_write(img, e);
+}
+
+int image_zero_at(struct image *img, uint64_t off, uint64_t len, struct err *e)
+{
+	int r = check_range(img, off, len, e);
+
+	if (r < 0 || len == 0) {
+		return r;
+	}
+	return img->ops->zero_at ? img->ops->zero_at(img, off, len, e) : refuse_write(img, e);
+}
+
+int image_flush(struct image *img, struct err *e)
+{
+	return img->ops->flush ? img->ops->flush(img, e) : 0;
+}
+
+bool image_writable(const struct image *img)
+{
+	return img->ops->write_at != NULL;
+}
+
+void image_report(struct image *img, struct report *r)
+{
+	for (; img; img = img->below) {
+		report_layer(r, img->ops->name);
+		report_u64(r, "size", img->size);
+		if (img->ops->report) {
+			img->ops->report(img, r);
+		}
+	}
+}
+
+void image_close(struct image *img)
+{
+	if (img) {
+		img->ops->destroy(img);
+	}
+}
+
+void image_closep(struct image **img)
+{
+	image_close(*img);
+}

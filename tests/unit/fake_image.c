@@ -1,0 +1,176 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "tests/unit/fake_image.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "core/bytes.h"
+
+#define PIECE 16384U
+
+uint8_t fake_byte(uint64_t seed, uint64_t off)
+{
+	uint64_t x = (off >> 3) * 0x9e3779b97f4a7c15ULL + seed * 0xbf58476d1ce4e5b9ULL;
+	uint8_t b;
+
+	x ^= x >> 29;
+	x *= 0x94d049bb133111ebULL;
+	x ^= x >> 32;
+	b = (uint8_t)(x >> (8 * (off & 7)));
+	return b ? b : 0x5a;
+}
+
+bool fake_matches(const void *buf, uint64_t seed, uint64_t off, size_t len)
+{
+	const uint8_t *p = buf;
+
+	for (size_t i = 0; i < len; i++) {
+		if (p[i] != fake_byte(seed, off + i)) {
+			fprintf(stderr, "byte %llu is %02x, not %02x\n",
+				(unsigned long long)(off + i), p[i], fake_byte(seed, off + i));
+			return false;
+		}
+	}
+	return true;
+}
+
+static void fill(const struct fake_image *f, uint8_t *p, uint64_t off, size_t len)
+{
+	if (f->data) {
+		memcpy(p, f->data + off, len);
+		return;
+	}
+	for (size_t i = 0; i < len; i++) {
+		p[i] = fake_byte(f->seed, off + i);
+	}
+}
+
+static void begin(struct fake_image *f)
+{
+	unsigned int now = ++f->now;
+	unsigned int most = f->most;
+
+	f->transfers++;
+	while (now > most && !atomic_compare_exchange_weak(&f->most, &most, now)) {
+	}
+	while (f->gate_closed) {
+		usleep(200);
+	}
+	if (f->delay_us) {
+		usleep(f->delay_us);
+	}
+}
+
+/* Whether this transfer is one of those that fail. */
+static bool draw_failure(struct fake_image *f)
+{
+	int n = f->fail_next;
+
+	while (n > 0 && !atomic_compare_exchange_weak(&f->fail_next, &n, n - 1)) {
+	}
+	return n > 0;
+}
+
+static int transfer(struct fake_image *f, uint64_t off, uint64_t len, image_sink_fn *sink,
+	void *ctx, struct err *e)
+{
+	bool fails = draw_failure(f);
+	uint64_t end = fails ? off + min_u64(len, f->fail_after) : off + len;
+	uint8_t piece[PIECE];
+
+	while (off < end) {
+		size_t n = min_u64(end - off, PIECE);
+		int r;
+
+		if (f->rate) {
+			usleep((useconds_t)(n * 1000000 / f->rate));
+		}
+		fill(f, piece, off, n);
+		r = sink(ctx, off, piece, n);
+		if (r < 0) {
+			return err_set(e, r, "stopped");
+		}
+		f->bytes += n;
+		off += n;
+	}
+	return fails ? err_set(e, f->fail_code, "fake failure") : 0;
+}
+
+static int fake_stream_at(struct image *img, uint64_t off, uint64_t len, image_sink_fn *sink,
+	void *ctx, struct err *e)
+{
+	struct fake_image *f = (struct fake_image *)img;
+	int r;
+
+	begin(f);
+	r = transfer(f, off, len, sink, ctx, e);
+	f->now--;
+	return r;
+}
+
+struct copy_target {
+	uint8_t *buf;
+	uint64_t start;
+};
+
+static int copy_sink(void *ctx, uint64_t off, const void *buf, size_t n)
+{
+	struct copy_target *t = ctx;
+
+	memcpy(t->buf + (off - t->start), buf, n);
+	return 0;
+}
+
+static int fake_read_at(struct image *img, void *buf, size_t len, uint64_t off, struct err *e)
+{
+	struct copy_target t = { buf, off };
+
+	return fake_stream_at(img, off, len, copy_sink, &t, e);
+}
+
+static void fake_destroy(struct image *img)
+{
+	struct fake_image *f = (struct fake_image *)img;
+
+	assert(f->now == 0);
+	if (f->closed) {
+		*f->closed = true;
+	}
+	free(f->data);
+	image_fini(img);
+	free(f);
+}
+
+static const struct image_ops fake_ops = {
+	.name = "fake",
+	.read_at = fake_read_at,
+	.stream_at = fake_stream_at,
+	.destroy = fake_destroy,
+};
+
+struct fake_image *fake_image_new(uint64_t size, uint64_t seed, const char *id)
+{
+	struct fake_image *f = calloc(1, sizeof(*f));
+	char text[32];
+
+	assert(f);
+	snprintf(text, sizeof(text), "fake-%llu", (unsigned long long)seed);
+	assert(image_init(&f->img, &fake_ops, NULL, size, id ? id : text) == 0);
+	f->seed = seed;
+	f->fail_code = -EIO;
+	return f;
+}
+
+struct fake_image *fake_image_from(const void *data, uint64_t size, const char *id)
+{
+	struct fake_image *f = fake_image_new(size, 0, id);
+
+	f->data = malloc(size ? size : 1);
+	assert(f->data);
+	memcpy(f->data, data, size);
+	return f;
+}

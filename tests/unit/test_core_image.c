@@ -1,0 +1,117 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "tests/unit/test.h"
+
+#include <errno.h>
+#include <string.h>
+
+#include "core/bytes.h"
+#include "core/report.h"
+#include "tests/unit/fake_image.h"
+
+static void range_outside_the_image_is_refused(void **state)
+{
+	struct image *img = &fake_image_new(1000, 1, NULL)->img;
+	struct err e = { 0 };
+	uint8_t buf[16];
+
+	(void)state;
+	assert_int_equal(image_read_at(img, buf, 2, 999, &e), -EINVAL);
+	assert_int_equal(e.code, -EINVAL);
+	assert_non_null(strstr(e.text, "999+2"));
+	assert_int_equal(image_read_at(img, buf, 1, UINT64_MAX, NULL), -EINVAL);
+	assert_int_equal(image_read_at(img, buf, 0, 1000, &e), 0);
+	assert_int_equal(image_read_at(img, buf, 16, 984, &e), 0);
+	assert_true(fake_matches(buf, 1, 984, 16));
+	image_close(img);
+}
+
+static int collect(void *ctx, uint64_t off, const void *buf, size_t n)
+{
+	uint64_t *next = ctx;
+
+	assert_int_equal(off, *next);
+	assert_true(fake_matches(buf, 2, off, n));
+	*next += n;
+	return 0;
+}
+
+static void stream_is_in_order_and_complete(void **state)
+{
+	struct image *img = &fake_image_new(MIB(3) + 7, 2, NULL)->img;
+	uint64_t next = 5;
+
+	(void)state;
+	assert_int_equal(image_stream_at(img, 5, MIB(3), collect, &next, NULL), 0);
+	assert_int_equal(next, MIB(3) + 5);
+	image_close(img);
+}
+
+static void image_without_extents_is_all_data(void **state)
+{
+	struct image *img = &fake_image_new(1000, 1, NULL)->img;
+	struct extent x;
+
+	(void)state;
+	assert_int_equal(image_extent_at(img, 300, &x, NULL), 0);
+	assert_int_equal(x.offset, 300);
+	assert_int_equal(x.length, 700);
+	assert_false(x.zero);
+	assert_int_equal(image_extent_at(img, 1000, &x, NULL), -EINVAL);
+	image_close(img);
+}
+
+static void read_only_image_refuses_writes(void **state)
+{
+	struct image *img = &fake_image_new(1000, 1, NULL)->img;
+
+	(void)state;
+	assert_int_equal(image_write_at(img, "x", 1, 0, NULL), -EROFS);
+	assert_int_equal(image_zero_at(img, 0, 1, NULL), -EROFS);
+	assert_int_equal(image_flush(img, NULL), 0);
+	image_close(img);
+}
+
+static void error_texts_are_wrapped_and_cut(void **state)
+{
+	struct err e = { 0 };
+	char longest[2 * ERR_TEXT_MAX];
+
+	(void)state;
+	assert_int_equal(err_sys(&e, ENOENT, "open %s", "x"), -ENOENT);
+	assert_string_equal(e.text, "open x: No such file or directory");
+	assert_int_equal(err_wrap(&e, e.code, "layer %d", 3), -ENOENT);
+	assert_string_equal(e.text, "layer 3: open x: No such file or directory");
+	memset(longest, 'a', sizeof(longest) - 1);
+	longest[sizeof(longest) - 1] = '\0';
+	err_set(&e, -EIO, "%s", longest);
+	err_wrap(&e, -EIO, "%s", longest);
+	assert_int_equal(strlen(e.text), ERR_TEXT_MAX - 1);
+	assert_int_equal(err_set(NULL, -EIO, "nobody listens"), -EIO);
+}
+
+static void report_is_found_by_layer_and_key(void **state)
+{
+	struct image *img = &fake_image_new(1000, 1, NULL)->img;
+	struct report r = REPORT_INIT;
+
+	(void)state;
+	image_report(img, &r);
+	assert_int_equal(report_find(&r, "fake", "size")->number, 1000);
+	assert_null(report_find(&r, "other", "size"));
+	report_clear(&r);
+	image_close(img);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(range_outside_the_image_is_refused),
+		cmocka_unit_test(stream_is_in_order_and_complete),
+		cmocka_unit_test(image_without_extents_is_all_data),
+		cmocka_unit_test(read_only_image_refuses_writes),
+		cmocka_unit_test(error_texts_are_wrapped_and_cut),
+		cmocka_unit_test(report_is_found_by_layer_and_key),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
