@@ -1,0 +1,168 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The table of formats: one row each, the first whose recogniser agrees wins. */
+#include "formats/format.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <inttypes.h>
+#include <string.h>
+
+#include "core/bytes.h"
+#include "formats/probe.h"
+#include "formats/raw.h"
+
+/* A smaller thing is no disk: it has not even one sector. */
+#define SMALLEST_DISK 512U
+
+struct format {
+	const char *name;
+	probe_fn *probe; /* NULL: fits everything; the last row */
+
+	/* NULL: recognised, so that it is not mistaken for a disk, and refused. */
+	int (*open)(struct image *below, const struct format_opts *opts, struct image **ret,
+		struct err *e);
+	const char *refusal; /* NULL: "format NAME is not supported"; else what it is instead */
+};
+
+static const struct format formats[] = {
+	{ "qcow2", probe_qcow2, NULL, NULL },
+	{ "qcow", probe_qcow, NULL, NULL },
+	{ "qed", probe_qed, NULL, NULL },
+	{ "vmdk", probe_vmdk, NULL, NULL },
+	{ "vhdx", probe_vhdx, NULL, NULL },
+	{ "vhd", probe_vhd, NULL, NULL },
+	{ "vdi", probe_vdi, NULL, NULL },
+	{ "parallels", probe_parallels, NULL, NULL },
+	{ "gzip", probe_gzip, NULL, NULL },
+	{ "xz", probe_xz, NULL, NULL },
+	{ "zstd", probe_zstd, NULL, NULL },
+	{ "bzip2", probe_bzip2, NULL, NULL },
+	{ "lzma", probe_lzma, NULL, NULL },
+	{ "lz4", probe_lz4, NULL, NULL },
+	{ "zip", probe_zip, NULL, NULL },
+	{ "7z", probe_7z, NULL, NULL },
+	{ "tar", probe_tar, NULL, NULL },
+	{ "html", probe_html, NULL, "a web page" },
+	{ "xml", probe_xml, NULL, "an XML document" },
+	{ "raw", NULL, raw_open, NULL },
+};
+
+static const struct format *find(const char *name)
+{
+	for (size_t i = 0; i < ARRAY_SIZE(formats); i++) {
+		if (strcmp(formats[i].name, name) == 0) {
+			return &formats[i];
+		}
+	}
+	return NULL;
+}
+
+/* Only a fixed VHD has its magic at the end and nowhere else: whole sectors of disk and one more.
+ * Everybody else is spared the read of the tail. */
+static bool tail_matters(uint64_t size)
+{
+	return size % 4096 == 512 && size > PROBE_HEAD;
+}
+
+static int probe(struct image *img, const struct format **ret, struct err *e)
+{
+	uint8_t head[PROBE_HEAD];
+	uint8_t tail[512];
+	struct probe_view v = { .head = head, .len = min_u64(img->size, PROBE_HEAD) };
+	size_t i = 0;
+	int r = image_read_at(img, head, v.len, 0, e);
+
+	if (r == 0 && tail_matters(img->size)) {
+		r = image_read_at(img, tail, sizeof(tail), img->size - sizeof(tail), e);
+		v.tail = tail;
+	}
+	if (r < 0) {
+		return r;
+	}
+	while (formats[i].probe && !formats[i].probe(&v)) {
+		i++;
+	}
+	*ret = &formats[i];
+	return 0;
+}
+
+int format_probe(struct image *img, const char **ret, struct err *e)
+{
+	const struct format *f = NULL;
+	int r = probe(img, &f, e);
+
+	if (r == 0) {
+		*ret = f->name;
+	}
+	return r;
+}
+
+static int refuse(const struct format *f, struct err *e)
+{
+	if (f->refusal) {
+		return err_set(e, -EBADMSG,
+			"this is %s, not a disk image (--format raw takes it as it is)",
+			f->refusal);
+	}
+	return err_set(e, -ENOTSUP,
+		"format %s is not supported by this version (--format raw takes it as it is)",
+		f->name);
+}
+
+/* The format that the user or the bytes name. */
+static int choose(struct image *below, const struct format_opts *opts, const struct format **ret,
+	struct err *e)
+{
+	const struct format *f = NULL;
+	int r;
+
+	if (opts->format) {
+		f = find(opts->format);
+		if (!f || !f->open) {
+			return err_set(e, -ENOTSUP, "format %s is not supported, only %s",
+				opts->format, format_names());
+		}
+		*ret = f;
+		return 0;
+	}
+	r = probe(below, &f, e);
+	if (r < 0) {
+		return r;
+	}
+	if (!f->open) {
+		return refuse(f, e);
+	}
+	if (!f->probe && below->size < SMALLEST_DISK) {
+		return err_set(e, -EBADMSG,
+			"%" PRIu64 " bytes are too small to be a disk image (--format raw takes "
+			"them as they are)",
+			below->size);
+	}
+	*ret = f;
+	return 0;
+}
+
+int format_open(
+	struct image *below, const struct format_opts *opts, struct image **ret, struct err *e)
+{
+	const struct format *f = NULL;
+	int r = choose(below, opts, &f, e);
+
+	if (r < 0) {
+		return r;
+	}
+	assert(f);
+	return f->open(below, opts, ret, e);
+}
+
+bool format_is_known(const char *name)
+{
+	const struct format *f = find(name);
+
+	return f && f->open;
+}
+
+const char *format_names(void)
+{
+	return "raw";
+}
