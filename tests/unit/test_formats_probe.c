@@ -84,10 +84,7 @@ static void tar_is_recognised_with_a_true_checksum(void **state)
 	struct image *img;
 
 	(void)state;
-	memcpy(head + 257,
-		"ustar\0"
-		"00",
-		8);
+	memcpy(head + 257, magic, sizeof(magic));
 	memset(head + 148, ' ', 8);
 	for (size_t i = 0; i < sizeof(head); i++) {
 		sum += head[i];
