@@ -1,0 +1,255 @@
+#!/usr/bin/python3
+# SPDX-License-Identifier: Apache-2.0
+"""Builds lazydisk in every way that counts, and runs every gate and test.
+
+Usage: ./check [PART...]
+
+  lint         the gates over the text, and the analysers
+  unit         unit tests, built with gcc and with clang
+  integration  the command against real servers, images and kernels
+  asan         unit and integration tests under AddressSanitizer and UBSanitizer
+  tsan         unit and integration tests under ThreadSanitizer
+  all          all of these: the default
+
+The last line counts the tests: N passed, N failed. The exit code is 0 when none failed. Logs are in
+build/check/. With CI=true or LAZYDISK_NO_SKIP=1 a test that skips itself fails, unless
+tests/skips.txt admits it.
+"""
+import glob
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import results
+from results import FAILED, PASSED, SKIPPED, Result
+
+ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+LOGS = os.path.join(ROOT, 'build', 'check')
+PARTS = ('lint', 'unit', 'integration', 'asan', 'tsan')
+TOTAL_SECONDS = 24 * 60
+
+GCC, CLANG, ASAN, TSAN = (os.path.join(ROOT, 'build', d)
+                          for d in ('check-gcc', 'check-clang', 'asan', 'tsan'))
+COMPILER = {GCC: 'gcc', CLANG: 'clang', ASAN: 'clang', TSAN: 'clang'}
+SETUP = {
+    GCC: [],
+    CLANG: [],
+    ASAN: ['-Db_sanitize=address,undefined', '-Db_lundef=false'],
+    TSAN: ['-Db_sanitize=thread', '-Db_lundef=false'],
+}
+# What the caller's shell says must not change what is built or which tests run.
+DROPPED = ('CC', 'CFLAGS', 'CPPFLAGS', 'LDFLAGS', 'MAKEFLAGS', 'MESON_TESTTHREADS', 'PYTHONPATH',
+           'PYTHONHOME', 'PYTEST_ADDOPTS', 'LAZYDISK_CACHE_DIR', 'LD_PRELOAD')
+STARTED = time.monotonic()
+
+
+def environment(extra):
+    env = {k: v for k, v in os.environ.items() if k not in DROPPED}
+    env['PATH'] = '/usr/sbin:/usr/bin:/sbin:/bin:' + env.get('PATH', '')
+    env['LC_ALL'] = 'C.UTF-8'
+    return env | extra
+
+
+def run(log, argv, seconds, **extra):
+    """Runs @argv with its output in @log. The exit code, or None when its time was over."""
+    seconds = min(seconds, max(5, TOTAL_SECONDS - (time.monotonic() - STARTED)))
+    with open(log, 'ab') as out:
+        out.write(('$ ' + ' '.join(argv) + '\n').encode())
+        out.flush()
+        process = subprocess.Popen(argv, cwd=ROOT, env=environment(extra), stdin=subprocess.DEVNULL,
+                                   stdout=out, stderr=subprocess.STDOUT, start_new_session=True)
+        try:
+            return process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            end(process)
+            out.write(f'ended after {seconds:.0f} s\n'.encode())
+            return None
+        except BaseException:
+            end(process)
+            raise
+
+
+def end(process):
+    """Lets @process clean up behind itself, then ends what is left of its group."""
+    process.send_signal(signal.SIGINT)
+    try:
+        process.wait(20)
+    except subprocess.TimeoutExpired:
+        pass
+    try:
+        os.killpg(process.pid, signal.SIGKILL)
+    except ProcessLookupError:
+        pass
+    process.wait()
+
+
+def tail(path, lines=30):
+    with open(path, encoding='utf-8', errors='replace') as f:
+        return ''.join(f.readlines()[-lines:])
+
+
+def build(name, log, where):
+    """Configures and compiles @where, warnings being errors."""
+    options = ['-Dwerror=true', '-Dtests=enabled'] + SETUP[where]
+    if not os.path.exists(os.path.join(where, 'build.ninja')):
+        shutil.rmtree(where, ignore_errors=True)
+        options.insert(0, 'setup')
+    else:
+        options[:0] = ['setup', '--reconfigure']
+    for argv in (['meson'] + options + [where, ROOT], ['ninja', '-k', '0', '-C', where]):
+        if run(log, argv, 600, CC=COMPILER[where]) != 0:
+            return [Result(name, FAILED, tail(log))]
+    return [Result(name, PASSED)]
+
+
+def meson_test(name, log, where, suite, seconds):
+    """Runs a suite that must not be empty."""
+    base = f'check-{suite}'
+    record = os.path.join(where, 'meson-logs', f'{base}.json')
+    if os.path.exists(record):
+        os.unlink(record)
+    code = run(log, ['meson', 'test', '-C', where, '--no-rebuild', '--suite', suite, '--logbase', base,
+                     '--print-errorlogs'], seconds, **sanitizer_environment(where))
+    return told(name, log, code, record, results.meson) + sanitizer_reports(name, where)
+
+
+def pytest(name, log, where, select, seconds):
+    record = log[:-len('.log')] + '.xml'
+    if os.path.exists(record):
+        os.unlink(record)
+    argv = ['/usr/bin/python3', '-m', 'pytest', '-p', 'no:cacheprovider', '-ra', '-v', '--durations=15',
+            f'--junitxml={record}'] + select + ['tests/integration']
+    extra = sanitizer_environment(where) | {'LAZYDISK_BUILD': where}
+    if where in (ASAN, TSAN):
+        extra['LAZYDISK_SLOWNESS'] = '5'
+    code = run(log, argv, seconds, **extra)
+    return told(name, log, code, record, results.junit) + sanitizer_reports(name, where)
+
+
+def told(name, log, code, record, parse):
+    """The results in @record. Without any, or when the run failed and no test of it, one failure."""
+    try:
+        found = parse(record)
+    except (OSError, ValueError, SyntaxError) as error:
+        return [Result(name, FAILED, f'no results: {error}\n{tail(log)}')]
+    if not found:
+        return [Result(name, FAILED, f'no tests ran\n{tail(log)}')]
+    if code != 0 and not any(r.outcome == FAILED for r in found):
+        why = 'its time was over' if code is None else f'exit code {code}'
+        found.append(Result(name, FAILED, f'{why}\n{tail(log)}'))
+    return found
+
+
+def sanitizer_environment(where):
+    """Daemons have no terminal: the sanitizers write to files, each of which is a failure."""
+    if where not in (ASAN, TSAN):
+        return {}
+    to_file = f'log_path={where}/reports/report'
+    return {
+        'ASAN_OPTIONS': f'{to_file}:detect_stack_use_after_return=1:strict_string_checks=1',
+        'LSAN_OPTIONS': 'print_suppressions=0',
+        'UBSAN_OPTIONS': f'{to_file}:halt_on_error=1:print_stacktrace=1',
+        'TSAN_OPTIONS': f'{to_file}:halt_on_error=0:second_deadlock_stack=1',
+    }
+
+
+def sanitizer_reports(name, where):
+    found = []
+    for path in sorted(glob.glob(f'{where}/reports/report.*')):
+        found.append(Result(f'{name}: {os.path.basename(path)}', FAILED, tail(path, 60)))
+        os.rename(path, f'{LOGS}/{name.replace(" ", "-")}-{os.path.basename(path)}')
+    return found
+
+
+def prepare_reports(where):
+    shutil.rmtree(f'{where}/reports', ignore_errors=True)
+    os.makedirs(f'{where}/reports')
+
+
+def sanitized(where, kind):
+    """The steps of one sanitizer."""
+    def unit(name, log):
+        prepare_reports(where)
+        return meson_test(name, log, where, 'unit', 300)
+
+    def integration(name, log):
+        prepare_reports(where)
+        return pytest(name, log, where, ['-m', 'not slow'], 600)
+
+    return [
+        (f'build {kind}', (kind,), lambda name, log: build(name, log, where)),
+        (f'unit {kind}', (kind,), unit),
+        (f'integration {kind}', (kind,), integration),
+    ]
+
+
+# Name, the parts that it belongs to, what it does. What ends soonest comes first.
+STEPS = [
+    ('build gcc', ('lint', 'unit', 'integration'), lambda n, log: build(n, log, GCC)),
+    ('lint', ('lint',), lambda n, log: meson_test(n, log, GCC, 'lint', 300)),
+    ('unit gcc', ('unit',), lambda n, log: meson_test(n, log, GCC, 'unit', 300)),
+    ('build clang', ('lint', 'unit'), lambda n, log: build(n, log, CLANG)),
+    ('unit clang', ('unit',), lambda n, log: meson_test(n, log, CLANG, 'unit', 300)),
+    ('analysis', ('lint',), lambda n, log: meson_test(n, log, CLANG, 'analysis', 600)),
+    ('integration', ('integration',), lambda n, log: pytest(n, log, GCC, [], 900)),
+] + sanitized(ASAN, 'asan') + sanitized(TSAN, 'tsan')
+
+
+def step(name, work, strict):
+    """Runs one step, prints one line and what failed, and returns its results."""
+    log = os.path.join(LOGS, name.replace(' ', '-') + '.log')
+    open(log, 'wb').close()
+    began = time.monotonic()
+    print(f'{name:20}', end=' ', flush=True)
+    found = work(name, log)
+    if strict:
+        results.forbid_skips(found, results.admitted_skips(os.path.join(ROOT, 'tests', 'skips.txt')))
+    print(f'{count(found):40} {time.monotonic() - began:5.0f} s', flush=True)
+    for result in found:
+        if result.outcome == FAILED:
+            print(f'  FAILED {result.name}')
+            print('\n'.join('    ' + line for line in result.detail.splitlines()[-40:]), flush=True)
+    return found
+
+
+def count(found):
+    n = {o: sum(r.outcome == o for r in found) for o in (PASSED, FAILED, SKIPPED)}
+    skipped = f', {n[SKIPPED]} skipped' if n[SKIPPED] else ''
+    return f'{n[PASSED]} passed, {n[FAILED]} failed{skipped}'
+
+
+def main(arguments):
+    if '--help' in arguments or '-h' in arguments:
+        print(__doc__.strip())
+        return 0
+    unknown = [a for a in arguments if a not in PARTS + ('all',)]
+    if unknown:
+        print(f'check: no part is called {unknown[0]}; see ./check --help', file=sys.stderr)
+        return 2
+    parts = PARTS if not arguments or 'all' in arguments else arguments
+    strict = os.environ.get('CI') == 'true' or os.environ.get('LAZYDISK_NO_SKIP') == '1'
+    os.makedirs(LOGS, exist_ok=True)
+    found = []
+    for name, of, work in STEPS:
+        if set(of) & set(parts):
+            found += step(name, work, strict)
+    summary([r for r in found if r.outcome == FAILED], 'FAILED')
+    summary([r for r in found if r.outcome == SKIPPED], 'skipped')
+    print()
+    print(f'in {time.monotonic() - STARTED:.0f} s; logs: build/check/')
+    print(count(found))
+    return 0 if found and not any(r.outcome == FAILED for r in found) else 1
+
+
+def summary(found, word):
+    if found:
+        print()
+    for result in found:
+        last = result.detail.strip().splitlines()[-1:] or ['']
+        print(f'{word}: {result.name}: {last[0][:200]}')
+
+
+sys.exit(main(sys.argv[1:]))
