@@ -252,4 +252,5 @@ def summary(found, word):
         print(f'{word}: {result.name}: {last[0][:200]}')
 
 
-sys.exit(main(sys.argv[1:]))
+if __name__ == '__main__':
+    sys.exit(main(sys.argv[1:]))
