@@ -411,7 +411,6 @@ def test_mapped_memory_reads_the_same_bytes(lazydisk, nginx, images):
 
 
 def test_direct_reads_of_odd_places_are_right(lazydisk, nginx, images):
-    out = KIB
     with lazydisk.mounted(nginx.url(images.variant("zlib-2m"))) as mount:
         for skip in (0, 5, 17 * 256 - 3, 30 * 256 + 1):
             got = subprocess.run(

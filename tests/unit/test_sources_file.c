@@ -36,7 +36,7 @@ static int setup(void **state)
 {
 	struct fixture *f = calloc(1, sizeof(*f));
 
-	strcpy(f->dir, "/tmp/lazydisk-test-XXXXXX");
+	snprintf(f->dir, sizeof(f->dir), "/tmp/lazydisk-test-XXXXXX");
 	assert_non_null(mkdtemp(f->dir));
 	snprintf(f->path, sizeof(f->path), "%s/a b.raw", f->dir);
 	f->fd = open(f->path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
