@@ -1,0 +1,445 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The operations that the kernel asks for. Each path answers exactly once. What is not here, the
+ * kernel does itself (permissions, by default_permissions) or refuses. */
+#include "fusefs/ops.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <linux/falloc.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/statvfs.h>
+#include <unistd.h>
+
+#include "core/bytes.h"
+#include "core/cleanup.h"
+#include "core/log.h"
+#include "fusefs/libfuse.h"
+#include "fusefs/state.h"
+
+/* Nothing here changes by itself, so what the kernel knows it may keep. */
+#define FOREVER (365.0 * 24 * 3600)
+
+#define XATTR_PREFIX "user.lazydisk."
+#define XATTR_PID    "pid" /* of the daemon; on the root */
+
+/* The text of one open of .lazydisk/status. */
+struct status_text {
+	char *text;
+	size_t len;
+};
+
+static struct fusefs *fs_of(fuse_req_t req)
+{
+	return fuse_req_userdata(req);
+}
+
+/* The volume behind @ino, or NULL. */
+static struct volume *volume_of(struct fusefs *fs, fuse_ino_t ino)
+{
+	if (tree_kind(&fs->tree, ino) != TREE_KIND_VOLUME) {
+		return NULL;
+	}
+	return &fs->volumes[tree_volume_index(&fs->tree, ino)];
+}
+
+/* Whether the range of a request lies within the file; the kernel's numbers are signed. */
+static bool range_valid(const struct volume *vol, off_t off, uint64_t len)
+{
+	return off >= 0 && range_within((uint64_t)off, len, vol->v.image->size);
+}
+
+static void op_init(void *userdata, struct fuse_conn_info *conn)
+{
+	struct fusefs *fs = userdata;
+
+	/* splice costs twice what it saves. An O_TRUNC that is passed on would have to be honoured;
+	 * without it comes a setattr, which can refuse. Changes only come through the kernel, so
+	 * times are no reason to drop pages. */
+	conn->want &= ~(unsigned int)(FUSE_CAP_SPLICE_READ | FUSE_CAP_SPLICE_WRITE |
+				      FUSE_CAP_SPLICE_MOVE | FUSE_CAP_WRITEBACK_CACHE |
+				      FUSE_CAP_ATOMIC_O_TRUNC | FUSE_CAP_AUTO_INVAL_DATA);
+	/* The kernel's 12 would cap the reads under way, and with them a link with latency. */
+	conn->max_background = 64;
+	conn->congestion_threshold = 48;
+	fs->initialised = true;
+}
+
+/* Attributes, and for how long the kernel may keep them. */
+static bool attr_of(
+	struct fusefs *fs, fuse_ino_t ino, bool wait, struct stat *ret, double *ret_timeout)
+{
+	struct volume *vol = volume_of(fs, ino);
+	bool final = true;
+	uint64_t allocated = vol ? volume_allocated(vol, wait, &final) : 0;
+
+	if (!tree_attr(&fs->tree, ino, allocated, ret)) {
+		return false;
+	}
+	*ret_timeout = final ? FOREVER : 0;
+	return true;
+}
+
+static void op_lookup(fuse_req_t req, fuse_ino_t parent, const char *name)
+{
+	struct fusefs *fs = fs_of(req);
+	struct fuse_entry_param entry = { .entry_timeout = FOREVER };
+
+	/* Opening a file need not wait until its allocation is known; stat() will. An inode of 0
+	 * lets the kernel remember that there is no such name. */
+	entry.ino = tree_lookup(&fs->tree, parent, name);
+	if (entry.ino) {
+		attr_of(fs, entry.ino, false, &entry.attr, &entry.attr_timeout);
+	}
+	fuse_reply_entry(req, &entry);
+}
+
+static void op_getattr(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
+{
+	struct stat st;
+	double timeout;
+
+	(void)fi;
+	if (!attr_of(fs_of(req), ino, true, &st, &timeout)) {
+		fuse_reply_err(req, ENOENT);
+		return;
+	}
+	fuse_reply_attr(req, &st, timeout);
+}
+
+/* The size of a disk is what it is; times may be set to no effect, as touch and cp -p do. */
+static void op_setattr(
+	fuse_req_t req, fuse_ino_t ino, struct stat *attr, int to_set, struct fuse_file_info *fi)
+{
+	struct volume *vol = volume_of(fs_of(req), ino);
+	int refused = FUSE_SET_ATTR_MODE | FUSE_SET_ATTR_UID | FUSE_SET_ATTR_GID;
+
+	if (!vol || (to_set & refused)) {
+		fuse_reply_err(req, EPERM);
+	} else if (!vol->writable) {
+		fuse_reply_err(req, EROFS);
+	} else if ((to_set & FUSE_SET_ATTR_SIZE) &&
+		   (attr->st_size < 0 || (uint64_t)attr->st_size != vol->v.image->size)) {
+		fuse_reply_err(req, EPERM);
+	} else {
+		op_getattr(req, ino, fi);
+	}
+}
+
+static void op_readdir(
+	fuse_req_t req, fuse_ino_t ino, size_t size, off_t off, struct fuse_file_info *fi)
+{
+	struct fusefs *fs = fs_of(req);
+	CLEANUP_FREE char *buf = malloc(size ? size : 1);
+	struct tree_entry entry;
+	size_t used = 0;
+
+	(void)fi;
+	if (!buf) {
+		fuse_reply_err(req, ENOMEM);
+		return;
+	}
+	for (uint64_t pos = off < 0 ? 0 : (uint64_t)off; tree_entry(&fs->tree, ino, pos, &entry);
+		pos++) {
+		struct stat st = { .st_ino = entry.ino, .st_mode = entry.mode };
+		size_t n = fuse_add_direntry(
+			req, buf + used, size - used, entry.name, &st, (off_t)(pos + 1));
+
+		if (n > size - used) {
+			break;
+		}
+		used += n;
+	}
+	fuse_reply_buf(req, buf, used);
+}
+
+static void open_status(fuse_req_t req, struct fuse_file_info *fi)
+{
+	struct fusefs *fs = fs_of(req);
+	struct status_text *s = calloc(1, sizeof(*s));
+	int r = s ? -ENODATA : -ENOMEM;
+
+	if (s && fs->opts.status) {
+		r = fs->opts.status(fs->opts.ctx, &s->text, &s->len);
+	}
+	if (r < 0) {
+		free(s);
+		fuse_reply_err(req, -r);
+		return;
+	}
+	/* The size says 0: only direct reads get past it. */
+	fi->direct_io = 1;
+	fi->fh = (uint64_t)(uintptr_t)s;
+	if (fuse_reply_open(req, fi) < 0) {
+		free(s->text);
+		free(s);
+	}
+}
+
+static void op_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
+{
+	struct fusefs *fs = fs_of(req);
+	struct volume *vol = volume_of(fs, ino);
+	bool writes = (fi->flags & O_ACCMODE) != O_RDONLY;
+
+	if (tree_kind(&fs->tree, ino) == TREE_KIND_STATUS) {
+		if (writes) {
+			fuse_reply_err(req, EACCES);
+		} else {
+			open_status(req, fi);
+		}
+	} else if (!vol) {
+		fuse_reply_err(req, ENOENT);
+	} else if (writes && !vol->writable) {
+		fuse_reply_err(req, EROFS);
+	} else {
+		fi->keep_cache = 1;
+		fuse_reply_open(req, fi);
+	}
+}
+
+static void op_release(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
+{
+	if (tree_kind(&fs_of(req)->tree, ino) == TREE_KIND_STATUS) {
+		struct status_text *s = (struct status_text *)(uintptr_t)fi->fh;
+
+		free(s->text);
+		free(s);
+	}
+	fuse_reply_err(req, 0);
+}
+
+static void read_status(fuse_req_t req, size_t size, off_t off, const struct fuse_file_info *fi)
+{
+	const struct status_text *s = (const struct status_text *)(uintptr_t)fi->fh;
+
+	if (off < 0 || (uint64_t)off >= s->len) {
+		fuse_reply_buf(req, NULL, 0);
+	} else {
+		fuse_reply_buf(req, s->text + off, min_u64(size, s->len - (uint64_t)off));
+	}
+}
+
+static void op_read(
+	fuse_req_t req, fuse_ino_t ino, size_t size, off_t off, struct fuse_file_info *fi)
+{
+	struct fusefs *fs = fs_of(req);
+	struct volume *vol = volume_of(fs, ino);
+	struct buffer buf;
+	int r;
+
+	if (!vol) {
+		read_status(req, size, off, fi);
+		return;
+	}
+	if (off < 0 || (uint64_t)off >= vol->v.image->size) {
+		fuse_reply_buf(req, NULL, 0);
+		return;
+	}
+	size = min_u64(size, vol->v.image->size - (uint64_t)off);
+	if (!buffers_get(fs->buffers, size, &buf)) {
+		fuse_reply_err(req, ENOMEM);
+		return;
+	}
+	r = volume_read(vol, buf.mem, size, (uint64_t)off);
+	if (r < 0) {
+		fuse_reply_err(req, -r);
+	} else {
+		fuse_reply_buf(req, (const char *)buf.mem, size);
+	}
+	buffers_put(fs->buffers, &buf);
+}
+
+/* As a block device: up to the end, and no further. */
+static void op_write(fuse_req_t req, fuse_ino_t ino, const char *buf, size_t size, off_t off,
+	struct fuse_file_info *fi)
+{
+	struct volume *vol = volume_of(fs_of(req), ino);
+	int r;
+
+	(void)fi;
+	if (!vol || off < 0) {
+		fuse_reply_err(req, EINVAL);
+		return;
+	}
+	if ((uint64_t)off >= vol->v.image->size) {
+		fuse_reply_err(req, ENOSPC);
+		return;
+	}
+	size = min_u64(size, vol->v.image->size - (uint64_t)off);
+	r = volume_write(vol, buf, size, (uint64_t)off);
+	if (r < 0) {
+		fuse_reply_err(req, -r);
+	} else {
+		fuse_reply_write(req, size);
+	}
+}
+
+static void op_fallocate(
+	fuse_req_t req, fuse_ino_t ino, int mode, off_t off, off_t len, struct fuse_file_info *fi)
+{
+	struct volume *vol = volume_of(fs_of(req), ino);
+	int zeroing = mode & (FALLOC_FL_PUNCH_HOLE | FALLOC_FL_ZERO_RANGE);
+	int r;
+
+	(void)fi;
+	if (!vol || off < 0 || len <= 0) {
+		fuse_reply_err(req, EINVAL);
+		return;
+	}
+	if (!zeroing || (mode & ~(zeroing | FALLOC_FL_KEEP_SIZE))) {
+		fuse_reply_err(req, EOPNOTSUPP);
+		return;
+	}
+	if (!(mode & FALLOC_FL_KEEP_SIZE) && !range_valid(vol, off, (uint64_t)len)) {
+		fuse_reply_err(req, EFBIG);
+		return;
+	}
+	if ((uint64_t)off >= vol->v.image->size) {
+		fuse_reply_err(req, 0);
+		return;
+	}
+	r = volume_zero(
+		vol, (uint64_t)off, min_u64((uint64_t)len, vol->v.image->size - (uint64_t)off));
+	fuse_reply_err(req, -r);
+}
+
+static void op_fsync(fuse_req_t req, fuse_ino_t ino, int datasync, struct fuse_file_info *fi)
+{
+	struct volume *vol = volume_of(fs_of(req), ino);
+
+	(void)datasync;
+	(void)fi;
+	fuse_reply_err(req, vol && vol->writable ? -volume_flush(vol) : 0);
+}
+
+static bool interrupted(void *ctx)
+{
+	return fuse_req_interrupted(ctx);
+}
+
+static void op_lseek(
+	fuse_req_t req, fuse_ino_t ino, off_t off, int whence, struct fuse_file_info *fi)
+{
+	struct volume *vol = volume_of(fs_of(req), ino);
+	uint64_t at;
+	int r;
+
+	(void)fi;
+	if (!vol) {
+		fuse_reply_err(req, EINVAL);
+		return;
+	}
+	r = off < 0 ? -ENXIO : volume_seek(vol, (uint64_t)off, whence, interrupted, req, &at);
+	if (r < 0) {
+		fuse_reply_err(req, -r);
+	} else {
+		fuse_reply_lseek(req, (off_t)at);
+	}
+}
+
+static int pid_text(char **ret)
+{
+	return asprintf(ret, "%d", (int)getpid()) < 0 ? -ENOMEM : 0;
+}
+
+/* The value of attribute @name of @ino, malloc()ed. */
+static int xattr_value(struct fusefs *fs, fuse_ino_t ino, const char *name, char **ret)
+{
+	struct volume *vol = volume_of(fs, ino);
+	size_t prefix = strlen(XATTR_PREFIX);
+
+	if (strncmp(name, XATTR_PREFIX, prefix) != 0) {
+		return -ENODATA;
+	}
+	name += prefix;
+	if (ino == TREE_ROOT && strcmp(name, XATTR_PID) == 0) {
+		return pid_text(ret);
+	}
+	return vol && vol->v.xattr ? vol->v.xattr(vol->v.ctx, name, ret) : -ENODATA;
+}
+
+/* An answer to a request that may only want to know the size. */
+static void reply_sized(fuse_req_t req, const char *data, size_t len, size_t size)
+{
+	if (size == 0) {
+		fuse_reply_xattr(req, len);
+	} else if (size < len) {
+		fuse_reply_err(req, ERANGE);
+	} else {
+		fuse_reply_buf(req, data, len);
+	}
+}
+
+static void op_getxattr(fuse_req_t req, fuse_ino_t ino, const char *name, size_t size)
+{
+	CLEANUP_FREE char *value = NULL;
+	int r = xattr_value(fs_of(req), ino, name, &value);
+
+	if (r < 0) {
+		fuse_reply_err(req, -r);
+	} else {
+		reply_sized(req, value, strlen(value), size);
+	}
+}
+
+static void op_listxattr(fuse_req_t req, fuse_ino_t ino, size_t size)
+{
+	static const char *const of_root[] = { XATTR_PID, NULL };
+	struct volume *vol = volume_of(fs_of(req), ino);
+	const char *const *names = vol ? vol->v.xattrs : ino == TREE_ROOT ? of_root : NULL;
+	CLEANUP_FREE char *list = NULL;
+	CLEANUP_FCLOSE FILE *f = NULL;
+	size_t len = 0;
+
+	f = open_memstream(&list, &len);
+	if (!f) {
+		fuse_reply_err(req, ENOMEM);
+		return;
+	}
+	for (; names && *names; names++) {
+		fprintf(f, XATTR_PREFIX "%s%c", *names, '\0');
+	}
+	if (fflush(f) != 0) {
+		fuse_reply_err(req, ENOMEM);
+		return;
+	}
+	reply_sized(req, list, len, size);
+}
+
+static void op_statfs(fuse_req_t req, fuse_ino_t ino)
+{
+	struct fusefs *fs = fs_of(req);
+	struct statvfs st = {
+		.f_bsize = 4096,
+		.f_frsize = 4096,
+		.f_files = fs->tree.count,
+		.f_namemax = 255,
+	};
+
+	(void)ino;
+	for (size_t i = 0; i < fs->tree.count; i++) {
+		st.f_blocks += div_round_up(fs->tree.volumes[i].size, st.f_frsize);
+	}
+	fuse_reply_statfs(req, &st);
+}
+
+const struct fuse_lowlevel_ops ops_table = {
+	.init = op_init,
+	.lookup = op_lookup,
+	.getattr = op_getattr,
+	.setattr = op_setattr,
+	.readdir = op_readdir,
+	.open = op_open,
+	.release = op_release,
+	.read = op_read,
+	.write = op_write,
+	.fallocate = op_fallocate,
+	.fsync = op_fsync,
+	.lseek = op_lseek,
+	.getxattr = op_getxattr,
+	.listxattr = op_listxattr,
+	.statfs = op_statfs,
+};

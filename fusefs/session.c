@@ -1,0 +1,435 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The life of a mount: from the kernel's first request to the unmount, however it comes about. */
+#include <assert.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <sys/prctl.h>
+#include <sys/sysmacros.h>
+#include <unistd.h>
+
+#include "core/cleanup.h"
+#include "core/log.h"
+#include "fusefs/fusefs.h"
+#include "fusefs/kmount.h"
+#include "fusefs/libfuse.h"
+#include "fusefs/mounts.h"
+#include "fusefs/ops.h"
+#include "fusefs/state.h"
+#include "fusefs/workers.h"
+
+#define DEFAULT_THREADS      64
+#define DEFAULT_READAHEAD_KB 1024
+/* How long a read that is under way may hold up the end. */
+#define GRACE_MS 5000
+
+/* What wakes fusefs_serve(): bits in `what`, and an eventfd to poll. Static, because a signal
+ * handler has no other place to look. */
+enum {
+	WAKE_FIRST = 1,
+	WAKE_ENDED = 2,
+	WAKE_SIGNAL = 4,
+};
+
+static struct {
+	atomic_uint what;
+	atomic_int signal;
+	int fd;
+} wake = { .fd = -1 };
+
+static const int stop_signals[] = { SIGTERM, SIGINT, SIGHUP };
+#define STOP_SIGNALS (sizeof(stop_signals) / sizeof(stop_signals[0]))
+
+struct old_signals {
+	struct sigaction stop[STOP_SIGNALS];
+	struct sigaction pipe;
+};
+
+/* Async-signal-safe. */
+static void wake_up(unsigned int what)
+{
+	int saved = errno;
+	uint64_t one = 1;
+
+	atomic_fetch_or(&wake.what, what);
+	(void)!write(wake.fd, &one, sizeof(one));
+	errno = saved;
+}
+
+static void on_signal(int number)
+{
+	wake.signal = number;
+	wake_up(WAKE_SIGNAL);
+}
+
+static void on_first(void *ctx)
+{
+	(void)ctx;
+	wake_up(WAKE_FIRST);
+}
+
+static void on_ended(void *ctx)
+{
+	(void)ctx;
+	wake_up(WAKE_ENDED);
+}
+
+/* A signal that is ignored (nohup, a job in the background of a script) stays so. */
+static void catch_signals(struct old_signals *old)
+{
+	struct sigaction stop = { .sa_handler = on_signal, .sa_flags = SA_RESTART };
+	struct sigaction ignore = { .sa_handler = SIG_IGN };
+
+	for (size_t i = 0; i < STOP_SIGNALS; i++) {
+		sigaction(stop_signals[i], NULL, &old->stop[i]);
+		if (old->stop[i].sa_handler != SIG_IGN) {
+			sigaction(stop_signals[i], &stop, NULL);
+		}
+	}
+	sigaction(SIGPIPE, &ignore, &old->pipe);
+}
+
+static void restore_signals(const struct old_signals *old)
+{
+	for (size_t i = 0; i < STOP_SIGNALS; i++) {
+		sigaction(stop_signals[i], &old->stop[i], NULL);
+	}
+	sigaction(SIGPIPE, &old->pipe, NULL);
+}
+
+/* libfuse's own messages: ours have said it already. */
+static void libfuse_log(enum fuse_log_level level, const char *fmt, va_list ap)
+{
+	char text[512];
+
+	(void)level;
+	if (log_enabled(LOG_LEVEL_DEBUG)) {
+		vsnprintf(text, sizeof(text), fmt, ap);
+		text[strcspn(text, "\n")] = '\0';
+		log_debug("libfuse: %s", text);
+	}
+}
+
+static int copy_options(struct fusefs *fs, const struct fusefs_opts *opts, struct err *e)
+{
+	char *mountpoint;
+	int r = mounts_resolve(opts->mountpoint, &mountpoint, e);
+
+	if (r < 0) {
+		return err_wrap(e, r, "the mountpoint");
+	}
+	fs->opts = *opts;
+	fs->opts.mountpoint = mountpoint;
+	fs->opts.fsname = strdup(opts->fsname && *opts->fsname ? opts->fsname : "lazydisk");
+	if (!fs->opts.fsname) {
+		return err_set(e, -ENOMEM, "out of memory");
+	}
+	if (fs->opts.threads == 0) {
+		fs->opts.threads = DEFAULT_THREADS;
+	}
+	if (fs->opts.readahead_kb == 0) {
+		fs->opts.readahead_kb = DEFAULT_READAHEAD_KB;
+	}
+	return 0;
+}
+
+static int make_volumes(
+	struct fusefs *fs, const struct fusefs_volume *volumes, size_t count, struct err *e)
+{
+	CLEANUP_FREE struct tree_volume *names = calloc(count ? count : 1, sizeof(*names));
+
+	fs->volumes = calloc(count ? count : 1, sizeof(*fs->volumes));
+	if (!names || !fs->volumes) {
+		return err_set(e, -ENOMEM, "out of memory");
+	}
+	fs->tree.count = count;
+	for (size_t i = 0; i < count; i++) {
+		if (volume_init(&fs->volumes[i], &volumes[i]) < 0) {
+			return err_set(e, -ENOMEM, "out of memory");
+		}
+		names[i] = (struct tree_volume){
+			.name = fs->volumes[i].v.name,
+			.size = volumes[i].image->size,
+			.writable = fs->volumes[i].writable,
+		};
+	}
+	return tree_init(&fs->tree, names, count, e);
+}
+
+int fusefs_new(const struct fusefs_opts *opts, const struct fusefs_volume *volumes, size_t count,
+	struct fusefs **ret, struct err *e)
+{
+	struct fusefs *fs = calloc(1, sizeof(*fs));
+	int r;
+
+	if (!fs) {
+		return err_set(e, -ENOMEM, "out of memory");
+	}
+	fs->buffers = buffers_new();
+	r = fs->buffers ? 0 : err_set(e, -ENOMEM, "out of memory");
+	if (r == 0) {
+		r = copy_options(fs, opts, e);
+	}
+	if (r == 0) {
+		r = make_volumes(fs, volumes, count, e);
+	}
+	if (r < 0) {
+		fusefs_free(fs);
+		return r;
+	}
+	*ret = fs;
+	return 0;
+}
+
+/* Before the mount, so that nothing has to be undone in the kernel when it fails. */
+static struct fuse_session *new_session(struct fusefs *fs)
+{
+	char name[] = "lazydisk";
+	char debug[] = "-odebug";
+	char *argv[] = { name, debug, NULL };
+	struct fuse_args args = FUSE_ARGS_INIT(fs->opts.debug ? 2 : 1, argv);
+	struct fuse_session *se;
+
+	fuse_set_log_func(libfuse_log);
+	se = fuse_session_new(&args, &ops_table, sizeof(ops_table), fs);
+	fuse_opt_free_args(&args);
+	return se;
+}
+
+int fusefs_mount(struct fusefs *fs, struct err *e)
+{
+	struct kmount_opts opts = {
+		.mountpoint = fs->opts.mountpoint,
+		.fsname = fs->opts.fsname,
+		.allow_other = fs->opts.allow_other,
+	};
+	struct mounts_entry entry;
+	char path[32];
+	int fd;
+	int r;
+
+	assert(!fs->session);
+	for (size_t i = 0; i < fs->tree.count; i++) {
+		opts.writable |= fs->volumes[i].writable;
+	}
+	fs->session = new_session(fs);
+	if (!fs->session) {
+		return err_set(e, -ENOMEM, "libfuse cannot start a session");
+	}
+	r = kmount_mount(&opts, &fd, e);
+	if (r < 0) {
+		fuse_session_destroy(fs->session);
+		fs->session = NULL;
+		return r;
+	}
+	/* libfuse takes over a descriptor of a mount that others made. */
+	snprintf(path, sizeof(path), "/dev/fd/%d", fd);
+	r = fuse_session_mount(fs->session, path);
+	assert(r == 0);
+	if (mounts_find(fs->opts.mountpoint, &entry, NULL) == 0) {
+		fs->dev = entry.dev;
+	}
+	return 0;
+}
+
+/* Without it the kernel cuts buffered reads into 128 KiB. Only root may, and not everywhere. */
+static void raise_readahead(const struct fusefs *fs)
+{
+	char path[64];
+	char text[16];
+	CLEANUP_CLOSE int fd = -1;
+	int n = snprintf(text, sizeof(text), "%u", fs->opts.readahead_kb);
+
+	snprintf(path, sizeof(path), "/sys/class/bdi/%u:%u/read_ahead_kb", major(fs->dev),
+		minor(fs->dev));
+	fd = open(path, O_WRONLY | O_CLOEXEC);
+	if (fd < 0 || write(fd, text, (size_t)n) != n) {
+		log_debug("%s cannot be set: %s", path, strerrordesc_np(errno));
+	}
+}
+
+/* Counts what the images hold, one after the other, for st_blocks. */
+static void *count_volumes(void *arg)
+{
+	struct fusefs *fs = arg;
+
+	for (size_t i = 0; i < fs->tree.count && !fs->stopping; i++) {
+		volume_count(&fs->volumes[i]);
+	}
+	return NULL;
+}
+
+/* Still our mount, and not another one made at the same place since. */
+static bool still_mounted(const struct fusefs *fs)
+{
+	struct mounts_entry entry;
+
+	return mounts_find(fs->opts.mountpoint, &entry, NULL) == 0 && entry.dev == fs->dev;
+}
+
+/* Whoever uses it does not hold up the end. */
+static void unmount(const struct fusefs *fs)
+{
+	struct err e;
+
+	if (!still_mounted(fs)) {
+		return;
+	}
+	if (kmount_unmount(fs->opts.mountpoint, false, &e) == 0) {
+		return;
+	}
+	if (kmount_unmount(fs->opts.mountpoint, true, &e) == 0) {
+		log_warn("%s was in use and is detached: whoever has files of it open gets errors",
+			fs->opts.mountpoint);
+	} else {
+		log_warn("%s", e.text);
+	}
+}
+
+static unsigned int next_wake(void)
+{
+	struct pollfd p = { .fd = wake.fd, .events = POLLIN };
+	uint64_t count;
+
+	(void)poll(&p, 1, -1);
+	(void)!read(wake.fd, &count, sizeof(count));
+	return atomic_exchange(&wake.what, 0);
+}
+
+/* Until there is a reason to end. */
+static int serve_on(struct fusefs *fs, void (*ready)(void *ctx), void *ctx, struct err *e)
+{
+	for (;;) {
+		unsigned int what = next_wake();
+
+		if ((what & WAKE_FIRST) && !fs->initialised) {
+			return err_set(e, -EPROTO,
+				"this kernel speaks a FUSE protocol that libfuse does not know");
+		}
+		if (what & WAKE_FIRST) {
+			raise_readahead(fs);
+			if (ready) {
+				ready(ctx);
+			}
+		}
+		if (what & WAKE_SIGNAL) {
+			log_debug("signal %d: unmounting %s", wake.signal, fs->opts.mountpoint);
+		}
+		if (what & (WAKE_SIGNAL | WAKE_ENDED)) {
+			return 0;
+		}
+	}
+}
+
+/* What was written is durable when the mount is gone, as with other filesystems. */
+static int flush_volumes(struct fusefs *fs, struct err *e)
+{
+	int r = 0;
+
+	for (size_t i = 0; i < fs->tree.count; i++) {
+		struct volume *vol = &fs->volumes[i];
+		int one = vol->writable ? volume_flush(vol) : 0;
+
+		if (one < 0 && r == 0) {
+			r = err_sys(e, one, "%s: what was written last may be lost", vol->v.name);
+		}
+	}
+	return r;
+}
+
+/* Ends the threads. False when one of them is stuck in an image. */
+static bool end_threads(struct workers *workers, pthread_t counter)
+{
+	struct timespec until;
+
+	if (!workers_stop(workers, GRACE_MS)) {
+		return false;
+	}
+	clock_gettime(CLOCK_MONOTONIC, &until);
+	until.tv_sec += GRACE_MS / 1000;
+	if (pthread_clockjoin_np(counter, NULL, CLOCK_MONOTONIC, &until) != 0) {
+		return false;
+	}
+	workers_free(workers);
+	return true;
+}
+
+static int serve(struct fusefs *fs, void (*ready)(void *ctx), void *ctx, struct err *e)
+{
+	struct workers_events events = { on_first, on_ended, NULL };
+	struct workers *workers;
+	pthread_t counter;
+	int r;
+
+	r = pthread_create(&counter, NULL, count_volumes, fs);
+	if (r != 0) {
+		return err_sys(e, r, "start a thread");
+	}
+	r = workers_start(fs->session, fs->opts.threads, &events, &workers, e);
+	if (r < 0) {
+		pthread_join(counter, NULL);
+		return r;
+	}
+	r = serve_on(fs, ready, ctx, e);
+	fs->stopping = true;
+	unmount(fs);
+	if (!end_threads(workers, counter)) {
+		fs->abandoned = true;
+		return err_set(e, -EBUSY,
+			"a read is still waiting for its image: ending without an answer to it");
+	}
+	return r < 0 ? r : flush_volumes(fs, e);
+}
+
+int fusefs_serve(struct fusefs *fs, void (*ready)(void *ctx), void *ctx, struct err *e)
+{
+	struct old_signals old;
+	int r;
+
+	assert(fs->session && wake.fd < 0);
+	wake.what = 0;
+	wake.fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	if (wake.fd < 0) {
+		return err_sys(e, errno, "eventfd");
+	}
+	/* Under a loop device or a guest, memory may be short because our answer is awaited: then
+	 * our own allocations must not wait for more writeback. Only root has it. */
+	(void)prctl(PR_SET_IO_FLUSHER, 1, 0, 0, 0);
+	catch_signals(&old);
+	r = serve(fs, ready, ctx, e);
+	if (fs->abandoned) {
+		return r;
+	}
+	restore_signals(&old);
+	close(wake.fd);
+	wake.fd = -1;
+	unmount(fs);
+	fuse_session_destroy(fs->session);
+	fs->session = NULL;
+	return r;
+}
+
+void fusefs_free(struct fusefs *fs)
+{
+	if (!fs || fs->abandoned) {
+		return;
+	}
+	if (fs->session) {
+		unmount(fs);
+		fuse_session_destroy(fs->session);
+	}
+	for (size_t i = 0; fs->volumes && i < fs->tree.count; i++) {
+		volume_clear(&fs->volumes[i]);
+	}
+	free(fs->volumes);
+	tree_clear(&fs->tree);
+	buffers_free(fs->buffers);
+	free((char *)(uintptr_t)fs->opts.mountpoint);
+	free((char *)(uintptr_t)fs->opts.fsname);
+	free(fs);
+}

@@ -1,0 +1,29 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What the files of fusefs/ share; see fusefs.h for what it is to others. */
+#ifndef FUSEFS_STATE_H
+#define FUSEFS_STATE_H
+
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <sys/types.h>
+
+#include "fusefs/buffers.h"
+#include "fusefs/fusefs.h"
+#include "fusefs/tree.h"
+#include "fusefs/volume.h"
+
+struct fuse_session;
+
+struct fusefs {
+	struct fusefs_opts opts; /* its strings are owned; the mountpoint is absolute */
+	struct tree tree;
+	struct volume *volumes; /* one a tree.volumes */
+	struct buffers *buffers;
+	struct fuse_session *session; /* NULL: not mounted */
+	dev_t dev;                    /* of the mount, 0 when unknown */
+	atomic_bool initialised;      /* the kernel's first request was accepted */
+	atomic_bool stopping;
+	bool abandoned; /* threads are still within images: nothing may be freed */
+};
+
+#endif
