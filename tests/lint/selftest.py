@@ -23,6 +23,7 @@ GOOD = {
     'cache/map.h': HEAD,
     'tools/main.c': HEAD + '#include "cache/cache.h"\n#include "core/a.h"\n',
     'run': SCRIPT + 'echo "$1"\n',
+    'README.md': '[a](core/a.c)\n\n    core/   shared\n',
     'tests/x.py': SCRIPT.replace('/bin/bash', '/usr/bin/python3') + 'print(1)\n',
 }
 
@@ -56,6 +57,8 @@ BAD = (
     ('source', 'notes.md', 'This is not imple' 'mented.\n', 'unfinished work'),
     ('source', 'notes.md', 'see /ho' 'me/anna/x\n', 'one machine'),
     ('functions', 'core/b.c', LONG_BODY, 'f has 84 lines'),
+    ('docs', 'core/README.md', 'see [b](b.c)', 'b.c does not exist'),
+    ('docs', 'notes.md', 'The tree:\n\n    more/   things\n', 'more/ does not exist'),
     ('clang-format', 'core/b.c', HEAD + 'int  b( void );\n', 'clang-format'),
     ('codespell', 'core/b.c', HEAD + '/* recie' 've */\n', 'receive'),
     ('shellcheck', 'run', SCRIPT + 'rm $1\n', 'SC2086'),
@@ -66,7 +69,7 @@ BAD = (
                                     '\treturn *p;\n}\n', 'nullPointer'),
 )
 
-OWN = ('layers', 'source', 'functions')
+OWN = ('layers', 'source', 'functions', 'docs')
 CHECKERS = ('clang-format', 'codespell', 'shellcheck', 'pyflakes', 'clang-tidy', 'cppcheck')
 
 
