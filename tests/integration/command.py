@@ -2,6 +2,7 @@
 """Runs the real lazydisk command, and keeps its mounts and daemons from outliving a test."""
 
 import contextlib
+import functools
 import glob
 import json
 import os
@@ -21,11 +22,16 @@ PROXIES = [v + "_proxy" for v in ("http", "https", "all", "no")]
 
 def sanitized():
     """Whether the binary under test was built with a sanitizer: it is slow and large then."""
-    libraries = subprocess.run(["ldd", BINARY], capture_output=True, text=True, check=False).stdout
-    return any(name in libraries for name in ("libasan", "libtsan", "libubsan"))
+    with open(BINARY, "rb") as f:
+        content = f.read()
+    return b"__asan_init" in content or b"__tsan_init" in content
 
 
-SLOWNESS = 5 if sanitized() else 1
+@functools.cache
+def slowness():
+    """By how much every time limit grows."""
+    given = os.environ.get("LAZYDISK_SLOWNESS")
+    return float(given) if given else 5 if sanitized() else 1
 
 
 def running(pid):
@@ -85,8 +91,8 @@ class Mount:
     def wait_end(self, seconds=10):
         """Waits until the daemon has ended; its exit code, None for one in the background."""
         if self.process:
-            return self.process.wait(seconds * SLOWNESS)
-        wait_for(lambda: not self.alive(), seconds * SLOWNESS, f"the end of daemon {self.pid}")
+            return self.process.wait(seconds * slowness())
+        wait_for(lambda: not self.alive(), seconds * slowness(), f"the end of daemon {self.pid}")
         return None
 
     def signal(self, sig):
@@ -143,7 +149,7 @@ class Lazydisk:
         """Runs to the end; the result holds returncode, stdout and stderr as text."""
         return subprocess.run(
             [BINARY, *map(str, args)], capture_output=True, text=True, stdin=stdin, check=False,
-            timeout=timeout * SLOWNESS, env={**self.env, **(env or {})}, **kwargs)
+            timeout=timeout * slowness(), env={**self.env, **(env or {})}, **kwargs)
 
     def ok(self, *args, **kwargs):
         """As run(), and it must succeed; its stdout."""
@@ -169,27 +175,29 @@ class Lazydisk:
                 stdin=subprocess.DEVNULL, env={**self.env, **(env or {})}, preexec_fn=preexec)
         mount = Mount(self, point, process, errors)
         self.mounts.append(mount)
-        wait_for(lambda: process.poll() is not None or self._ready(point), wait * SLOWNESS,
+        wait_for(lambda: process.poll() is not None or self.ready(point), wait * slowness(),
                  f"the mount at {point}")
         assert process.poll() is None, f"exit code {process.returncode}: {mount.stderr()}"
         return mount
 
     @staticmethod
-    def _ready(point):
+    def ready(point):
         return mounts_at(point) and os.path.exists(os.path.join(point, ".lazydisk/status"))
 
-    def background(self, *args, point=None, env=None, argv0=None, timeout=20):
+    def background(self, *args, point=None, env=None, timeout=20):
         """Mounts as users do; returns once the command did."""
         point = point or self.point()
-        argv = argv0 or [BINARY, "mount"]
+        done = self.run("mount", *args, point, env=env, timeout=timeout)
+        mount = self.adopt(point)
+        assert done.returncode == 0, f"exit code {done.returncode}: {done.stderr}"
+        return mount
+
+    def adopt(self, point):
+        """The mount that a command has made at @point, now ours to end."""
         mount = Mount(self, point)
         self.mounts.append(mount)
-        done = subprocess.run(
-            [*argv, *map(str, args), point], capture_output=True, text=True, check=False,
-            stdin=subprocess.DEVNULL, timeout=timeout * SLOWNESS, env={**self.env, **(env or {})})
-        assert done.returncode == 0, f"exit code {done.returncode}: {done.stderr}"
-        assert mounts_at(point), "the command ended well and nothing is mounted"
-        mount.pid = mount.status()["pid"]
+        if mounts_at(point):
+            mount.pid = mount.status()["pid"]
         return mount
 
     @contextlib.contextmanager

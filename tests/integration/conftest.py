@@ -80,7 +80,7 @@ def fixture_tmp(workdir):
 def fixture_lazydisk(tmp, request):
     """The command. When the test's time is over its daemons are killed: no read hangs for ever."""
     marker = request.node.get_closest_marker("limit")
-    limit = (marker.args[0] if marker else 60) * command.SLOWNESS
+    limit = (marker.args[0] if marker else 60) * command.slowness()
     runner = command.Lazydisk(tmp)
     expired = threading.Event()
 

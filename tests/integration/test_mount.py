@@ -246,10 +246,8 @@ def test_relative_sources_and_mountpoints_work_in_the_background(lazydisk, image
     done = subprocess.run(
         [command.BINARY, "mount", os.path.relpath(images.variant("plain"), tmp), "here"], cwd=tmp,
         capture_output=True, text=True, check=False, timeout=20, env=lazydisk.env)
-    mount = command.Mount(lazydisk, point)
-    lazydisk.mounts.append(mount)
+    mount = lazydisk.adopt(point)
     assert done.returncode == 0, done.stderr
-    mount.pid = mount.status()["pid"]
     assert_same(mount.image(), images.raw)
     mount.umount()
 
@@ -286,10 +284,8 @@ def test_the_mount_helper_takes_fstab_options(lazydisk, nginx, images, pki, tmp)
     done = subprocess.run(
         [helper, nginx.url(images.variant("plain"), "https"), point, "-o", options],
         capture_output=True, text=True, check=False, timeout=20, env=lazydisk.env)
-    mount = command.Mount(lazydisk, point)
-    lazydisk.mounts.append(mount)
+    mount = lazydisk.adopt(point)
     assert done.returncode == 0, done.stderr
-    mount.pid = mount.status()["pid"]
     assert_same(mount.image(), images.raw)
     assert os.path.exists(f"{tmp}/helper-cache")
     mount.umount()
