@@ -1,0 +1,231 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* `lazydisk mount`: opens the images, shows them as files, serves them until told to stop. */
+#include <errno.h>
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "core/cleanup.h"
+#include "core/log.h"
+#include "core/report.h"
+#include "fusefs/fusefs.h"
+#include "tools/daemonize.h"
+#include "tools/exitcode.h"
+#include "tools/json.h"
+#include "tools/mount_names.h"
+#include "tools/mountpoint.h"
+#include "tools/options.h"
+#include "tools/stack.h"
+#include "tools/verb.h"
+
+struct mount {
+	const struct options *o;
+	size_t count;          /* of sources */
+	char *mountpoint;      /* absolute */
+	char **files;          /* names, one a source */
+	struct stack **stacks; /* one a source; NULL while not open */
+	struct stack_env *env;
+	struct fusefs *fs;
+	struct timespec since;
+	struct daemonize background;
+};
+
+/* What is local has no validator. */
+static const char *const local_xattrs[] = { "url", "format", "present", NULL };
+static const char *const remote_xattrs[] = { "url", "format", "present", "validator", NULL };
+
+/* The files go before the images under them, the images before what they share. */
+static void mount_clear(struct mount *m)
+{
+	fusefs_free(m->fs);
+	for (size_t i = 0; m->stacks && i < m->count; i++) {
+		stack_close(m->stacks[i]);
+	}
+	free(m->stacks);
+	stack_env_close(m->env);
+	mount_names_free(m->files, m->count);
+	free(m->mountpoint);
+}
+
+static char *report_value(struct image *image, const char *layer, const char *key)
+{
+	CLEANUP(report_clear) struct report r = REPORT_INIT;
+	const struct report_item *item;
+	char *text = NULL;
+
+	image_report(image, &r);
+	item = report_find(&r, layer, key);
+	if (item && item->kind == REPORT_TEXT) {
+		return strdup(item->text);
+	}
+	return item && asprintf(&text, "%" PRIu64, item->number) >= 0 ? text : NULL;
+}
+
+/* user.lazydisk.*; all of what is local is present. */
+static int volume_xattr(void *ctx, const char *attr, char **ret)
+{
+	struct stack *stack = ctx;
+	char *value = NULL;
+
+	if (strcmp(attr, "url") == 0) {
+		value = strdup(stack->source);
+	} else if (strcmp(attr, "format") == 0) {
+		value = strdup(stack->image->ops->name);
+	} else if (strcmp(attr, "validator") == 0) {
+		value = report_value(stack->image, NULL, "validator");
+	} else if (strcmp(attr, "present") == 0) {
+		value = report_value(stack->image, "cache", "present_bytes");
+		if (!value && asprintf(&value, "%" PRIu64, stack->image->size) < 0) {
+			value = NULL;
+		}
+	}
+	if (!value) {
+		return -ENODATA;
+	}
+	*ret = value;
+	return 0;
+}
+
+static uint64_t uptime(const struct mount *m)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return (uint64_t)(now.tv_sec - m->since.tv_sec);
+}
+
+/* The text of .lazydisk/status. */
+static int mount_status(void *ctx, char **ret, size_t *ret_len)
+{
+	struct mount *m = ctx;
+	json_t *images = json_array();
+	json_t *root = json_pack("{s:i, s:i, s:o, s:o, s:o}", "version", 1, "pid", (int)getpid(),
+		"mountpoint", json_text(m->mountpoint), "uptime_s", json_u64(uptime(m)), "images",
+		images);
+	char *text;
+
+	for (size_t i = 0; root && i < m->count; i++) {
+		json_array_append_new(
+			images, json_image(m->stacks[i]->image, m->files[i], m->stacks[i]->source));
+	}
+	text = root ? json_dumps(root, JSON_INDENT(2)) : NULL;
+	json_decref(root);
+	if (!text) {
+		return -ENOMEM;
+	}
+	*ret = text;
+	*ret_len = strlen(text);
+	return 0;
+}
+
+static int open_images(struct mount *m, struct err *e)
+{
+	m->stacks = calloc(m->count, sizeof(*m->stacks));
+	if (!m->stacks) {
+		return err_set(e, -ENOMEM, "out of memory");
+	}
+	for (size_t i = 0; i < m->count; i++) {
+		int r = stack_open(m->env, m->o->args[i], &m->stacks[i], e);
+
+		if (r < 0) {
+			return r;
+		}
+	}
+	return 0;
+}
+
+static int make_filesystem(struct mount *m, struct err *e)
+{
+	CLEANUP_FREE struct fusefs_volume *volumes = calloc(m->count, sizeof(*volumes));
+	struct fusefs_opts opts = {
+		.mountpoint = m->mountpoint,
+		.fsname = m->count == 1 ? m->stacks[0]->source : "lazydisk",
+		.allow_other = m->o->allow_other,
+		.status = mount_status,
+		.ctx = m,
+	};
+
+	if (!volumes) {
+		return err_set(e, -ENOMEM, "out of memory");
+	}
+	for (size_t i = 0; i < m->count; i++) {
+		volumes[i] = (struct fusefs_volume){
+			.name = m->files[i],
+			.image = m->stacks[i]->image,
+			.xattr = volume_xattr,
+			.xattrs = (m->stacks[i]->image->flags & IMAGE_LOCAL) ? local_xattrs
+									     : remote_xattrs,
+			.ctx = m->stacks[i],
+		};
+	}
+	return fusefs_new(&opts, volumes, m->count, &m->fs, e);
+}
+
+static void ready(void *ctx)
+{
+	struct mount *m = ctx;
+
+	daemonize_ready(&m->background);
+}
+
+/* From here on there may be threads. */
+static int serve(struct mount *m)
+{
+	struct err e;
+	int r = open_images(m, &e);
+
+	if (r < 0) {
+		return exitcode_report(&e, exitcode_of_source(r));
+	}
+	r = make_filesystem(m, &e);
+	if (r == 0) {
+		r = fusefs_mount(m->fs, &e);
+	}
+	if (r < 0) {
+		return exitcode_report(&e, exitcode_of_mountpoint(r));
+	}
+	r = fusefs_serve(m->fs, ready, m, &e);
+	return r < 0 ? exitcode_report(&e, EXITCODE_FAILED) : EXITCODE_OK;
+}
+
+/* What can be known to be wrong without asking anybody, so that it is told at once. */
+static int prepare(struct mount *m, int *ret_exit, struct err *e)
+{
+	const struct options *o = m->o;
+	int r = mount_names_make(o->args, m->count, o->names, o->name_count, &m->files, e);
+
+	*ret_exit = EXITCODE_USAGE;
+	if (r == 0) {
+		r = mountpoint_check(o->args[m->count], &m->mountpoint, e);
+		*ret_exit = EXITCODE_TARGET;
+	}
+	if (r == 0) {
+		r = stack_env_open(o, &m->env, e);
+		*ret_exit = EXITCODE_USAGE;
+	}
+	if (r == 0 && !o->foreground) {
+		r = daemonize_start(&m->background, ret_exit, e);
+		*ret_exit = r < 0 ? EXITCODE_FAILED : *ret_exit;
+	}
+	return r;
+}
+
+int mount_run(const struct options *o)
+{
+	struct mount m = { .o = o, .count = (size_t)o->arg_count - 1, .background = { -1 } };
+	int code = EXITCODE_OK;
+	struct err e;
+	int r;
+
+	clock_gettime(CLOCK_MONOTONIC, &m.since);
+	r = prepare(&m, &code, &e);
+	if (r < 0) {
+		exitcode_report(&e, (enum exitcode)code);
+	} else if (r == 0) {
+		code = serve(&m);
+	}
+	mount_clear(&m);
+	return code;
+}

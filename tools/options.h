@@ -1,0 +1,82 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The command line. One table in options.c names every option once: its spelling, its argument, its
+ * help, the verbs that take it and where its value goes; parsing, --help and the mount option
+ * string all come from it. Nothing here prints.
+ */
+#ifndef TOOLS_OPTIONS_H
+#define TOOLS_OPTIONS_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+
+#include "core/err.h"
+#include "core/log.h"
+#include "tools/verb.h"
+
+/* Strings are owned by the struct; NULL or 0 means not given. Paths are absolute, so that they
+ * survive a change of directory. */
+struct options {
+	bool help;
+	bool verbose;
+	bool json;
+	enum log_format log_format;
+
+	/* the source */
+	char *cacert;
+	char *cert_dir;
+	char *client_cert;
+	char *client_key;
+	bool insecure;
+	char *user;
+	char *password_file;
+	char *secret;
+	char *header_file;
+	char *proxy;
+	unsigned int timeout_s;
+	bool retry_hard;
+	unsigned int tries; /* of one transfer, the first included; 0: as many as fit the time */
+	unsigned int connections;
+	char *format;
+	bool allow_backing;
+
+	/* the cache */
+	char *cache_dir;
+	bool no_cache;
+	bool cache_size_given;
+	uint64_t cache_size;
+	bool readahead_given;
+	uint64_t readahead;
+	bool max_size_given;
+	uint64_t max_size;
+
+	/* mount */
+	bool foreground;
+	bool allow_other;
+	char **names; /* of --name, in order */
+	size_t name_count;
+
+	/* what is left: SOURCE, MOUNTPOINT; borrowed from argv */
+	char **args;
+	int arg_count;
+};
+
+/* Parses what follows the verb: argv[0] is the verb's name. @argv is permuted. -EINVAL with one
+ * line that says what is wrong. @ret is to be cleared in any case. Not reentrant (getopt). */
+int options_parse(
+	const struct verb *verb, int argc, char **argv, struct options *ret, struct err *e);
+
+void options_clear(struct options *o);
+
+/* The checks between options, which a mount option string and an argv share. */
+int options_check(const struct options *o, struct err *e);
+
+/* Whether @verb takes an option --@name, and whether that has an argument. */
+bool options_find(const struct verb *verb, const char *name, bool *ret_has_arg);
+
+/* The text of `lazydisk VERB --help`. */
+void options_help(const struct verb *verb, FILE *out);
+
+#endif

@@ -1,0 +1,47 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Names and passwords, from wherever people keep them: a Kubernetes Secret mounted as a directory,
+ * a Secret's manifest, a file, the terminal. One newline at the end of a value is not part of it.
+ * What is read here never reaches a message, a log or another process's argv.
+ */
+#ifndef TOOLS_SECRET_H
+#define TOOLS_SECRET_H
+
+#include <stddef.h>
+
+#include "core/err.h"
+
+/* Both NULL: anonymous. Else both are set. */
+struct secret {
+	char *user;
+	char *password;
+};
+
+/* @path is a directory (files accessKeyId and secretKey, or username and password) or a manifest
+ * (secret_manifest_parse()). Empty values mean anonymous. @ret is to be cleared in any case. */
+int secret_load(const char *path, struct secret *ret, struct err *e);
+
+/* Picks the login out of a Secret in YAML or JSON: `data` (base64) or `stringData`, keys as above.
+ * @path is for messages. Documents of another kind are skipped; two Secrets are refused. */
+int secret_manifest_parse(
+	const char *path, const char *text, size_t len, struct secret *ret, struct err *e);
+
+/* The first line of @path. */
+int secret_read_password(const char *path, char **ret, struct err *e);
+
+/* Asks for @user's password on the terminal, without echo. -ENOTTY when there is none. */
+int secret_ask(const char *user, char **ret, struct err *e);
+
+/* The headers in @path, one a line, NULL-terminated; free with secret_free_headers(). A line that
+ * is no header is refused by its number; empty lines are skipped. */
+int secret_read_headers(const char *path, char ***ret, struct err *e);
+void secret_free_headers(char **headers);
+
+/* Takes one line end off the end of @text. */
+void secret_strip_newline(char *text);
+
+/* Wipes and frees. NULL is nothing. */
+void secret_wipe(char *text);
+void secret_clear(struct secret *s);
+
+#endif

@@ -1,0 +1,209 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Blocks of text about images. */
+#include "tools/show.h"
+
+#include <inttypes.h>
+#include <stdarg.h>
+#include <stdbool.h>
+#include <string.h>
+
+#include "core/bytes.h"
+#include "tools/render.h"
+
+/* What a layer counts over a process's life says nothing when that process only looked. */
+static const char *const counters[] = { "requests", "bytes_fetched", "retries", "redirects", "hits",
+	"misses", "joined", "fills", "waits", "wait_ms", "bytes_demanded", "bytes_prefetched",
+	"bytes_wasted", "torn", "bypassed", "rtt_us", "bytes_per_s", "l2_tables_read" };
+
+json_t *show_layer(const json_t *image, const char *name)
+{
+	json_t *layers = json_object_get(image, "layers");
+	json_t *layer;
+	size_t i;
+
+	json_array_foreach(layers, i, layer)
+	{
+		const char *its = json_string_value(json_object_get(layer, "name"));
+
+		if (its && strcmp(its, name) == 0) {
+			return layer;
+		}
+	}
+	return NULL;
+}
+
+static uint64_t number(const json_t *object, const char *key)
+{
+	json_int_t n = json_integer_value(json_object_get(object, key));
+
+	return n > 0 ? (uint64_t)n : 0;
+}
+
+static const char *text(const json_t *object, const char *key)
+{
+	const char *s = json_string_value(json_object_get(object, key));
+
+	return s ? s : "";
+}
+
+static void line(FILE *out, const char *label, const char *fmt, ...)
+	__attribute__((format(printf, 3, 4)));
+
+static void line(FILE *out, const char *label, const char *fmt, ...)
+{
+	char value[1024];
+	va_list ap;
+
+	va_start(ap, fmt);
+	vsnprintf(value, sizeof(value), fmt, ap);
+	va_end(ap);
+	fprintf(out, "  %-14s ", label);
+	render_text(out, value);
+	fputc('\n', out);
+}
+
+/* Whether the word @end ends @s. */
+static bool ends_in(const char *s, const char *end)
+{
+	size_t n = strlen(s);
+	size_t m = strlen(end);
+
+	return n >= m && strcmp(s + n - m, end) == 0;
+}
+
+static bool is_counter(const char *key)
+{
+	for (size_t i = 0; i < ARRAY_SIZE(counters); i++) {
+		if (strcmp(counters[i], key) == 0) {
+			return true;
+		}
+	}
+	return false;
+}
+
+/* "cluster_size" is a size, "present_bytes" one called "present". */
+static void show_fact(FILE *out, const json_t *layer, const char *key, const json_t *value)
+{
+	char label[64];
+	char a[RENDER_MAX];
+	char b[RENDER_MAX];
+
+	snprintf(label, sizeof(label), "%.*s",
+		(int)(strlen(key) - (ends_in(key, "_bytes") ? strlen("_bytes") : 0)), key);
+	for (char *p = label; *p; p++) {
+		*p = *p == '_' ? ' ' : *p;
+	}
+	if (json_is_string(value)) {
+		line(out, label, "%s", json_string_value(value));
+	} else if (json_is_boolean(value)) {
+		line(out, label, "%s", json_is_true(value) ? "yes" : "no");
+	} else if (strcmp(key, "present_bytes") == 0) {
+		line(out, label, "%s (%s)", render_size(number(layer, key), a),
+			render_percent(number(layer, key), number(layer, "size"), b));
+	} else if (ends_in(key, "_bytes") || ends_in(key, "size")) {
+		line(out, label, "%s", render_size(number(layer, key), a));
+	} else {
+		line(out, label, "%" PRIu64, number(layer, key));
+	}
+}
+
+void show_info(FILE *out, const json_t *image)
+{
+	json_t *layers = json_object_get(image, "layers");
+	json_t *layer;
+	json_t *value;
+	const char *key;
+	size_t i;
+	char a[RENDER_MAX];
+	char b[RENDER_MAX];
+
+	render_text(out, text(image, "name"));
+	fputc('\n', out);
+	line(out, "source", "%s", text(image, "source"));
+	line(out, "size", "%s (%" PRIu64 " bytes)", render_size(number(image, "size"), a),
+		number(image, "size"));
+	if (json_object_get(image, "allocated_bytes")) {
+		line(out, "data", "%s (%s)", render_size(number(image, "allocated_bytes"), a),
+			render_percent(number(image, "allocated_bytes"), number(image, "size"), b));
+	}
+	json_array_foreach(layers, i, layer)
+	{
+		fprintf(out, "%s\n", text(layer, "name"));
+		json_object_foreach(layer, key, value)
+		{
+			if (strcmp(key, "name") != 0 && !is_counter(key)) {
+				show_fact(out, layer, key, value);
+			}
+		}
+	}
+}
+
+static void show_network(FILE *out, const json_t *http)
+{
+	char a[RENDER_MAX];
+
+	line(out, "fetched", "%s in %" PRIu64 " requests",
+		render_size(number(http, "bytes_fetched"), a), number(http, "requests"));
+	line(out, "retries", "%" PRIu64, number(http, "retries"));
+	if (json_is_true(json_object_get(http, "unconfirmed"))) {
+		line(out, "server", "does not answer; what is cached is served");
+	}
+}
+
+static void show_cache(FILE *out, const json_t *cache)
+{
+	uint64_t waits = number(cache, "waits");
+	uint64_t wait_us = number(cache, "wait_ms") * 1000;
+	char a[RENDER_MAX];
+	char b[RENDER_MAX];
+	char c[RENDER_MAX];
+
+	line(out, "present", "%s of %s (%s)%s", render_size(number(cache, "present_bytes"), a),
+		render_size(number(cache, "size"), b),
+		render_percent(number(cache, "present_bytes"), number(cache, "size"), c),
+		strcmp(text(cache, "mode"), "memory") == 0 ? ", in memory only" : "");
+	line(out, "reads", "%" PRIu64 " hits, %" PRIu64 " misses, %" PRIu64 " joined a fetch",
+		number(cache, "hits"), number(cache, "misses"), number(cache, "joined"));
+	if (waits > 0) {
+		line(out, "waited", "%" PRIu64 " times, %s in all, %s each", waits,
+			render_duration_us(wait_us, a), render_duration_us(wait_us / waits, b));
+	} else {
+		line(out, "waited", "never");
+	}
+	line(out, "read ahead", "%s, of which unused %s",
+		render_size(number(cache, "bytes_prefetched"), a),
+		render_size(number(cache, "bytes_wasted"), b));
+	if (number(cache, "bytes_per_s") > 0) {
+		line(out, "link", "%s, round trip %s", render_rate(number(cache, "bytes_per_s"), a),
+			render_duration_us(number(cache, "rtt_us"), b));
+	}
+	if (number(cache, "torn") > 0) {
+		line(out, "repaired", "%" PRIu64 " damaged pieces, fetched again",
+			number(cache, "torn"));
+	}
+	if (number(cache, "bypassed") > 0) {
+		line(out, "not kept", "%" PRIu64 " reads: the cache could not take them",
+			number(cache, "bypassed"));
+	}
+}
+
+void show_status(FILE *out, const json_t *image)
+{
+	const json_t *cache = show_layer(image, "cache");
+	const json_t *http = show_layer(image, "http");
+	char a[RENDER_MAX];
+
+	render_text(out, text(image, "name"));
+	fputc('\n', out);
+	line(out, "source", "%s", text(image, "source"));
+	line(out, "size", "%s", render_size(number(image, "size"), a));
+	if (cache) {
+		show_cache(out, cache);
+	}
+	if (http) {
+		show_network(out, http);
+	}
+	if (!cache && !http) {
+		line(out, "present", "all of it: a local file, read in place");
+	}
+}

@@ -1,0 +1,271 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Sources, cache and formats put together. */
+#include "tools/stack.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "core/cleanup.h"
+#include "formats/format.h"
+#include "sources/source.h"
+#include "tools/secret.h"
+
+struct stack_env {
+	const struct options *o;
+	struct secret login;
+	char **headers; /* NULL: none */
+	struct net *net;
+};
+
+/* What the opener of backing files knows of the image that asks. */
+struct asker {
+	struct stack_env *env;
+	const char *source;
+};
+
+static int open_layers(struct stack_env *env, const char *source, const char *format,
+	unsigned int depth, struct image **ret, struct err *e);
+
+static char *default_cache_dir(void)
+{
+	const char *own = getenv("LAZYDISK_CACHE_DIR");
+	const char *xdg = getenv("XDG_CACHE_HOME");
+	const char *home = getenv("HOME");
+	char *dir = NULL;
+
+	if (own && *own) {
+		return strdup(own);
+	}
+	/* Relative paths are invalid there: XDG Base Directory Specification */
+	if (xdg && *xdg == '/') {
+		return asprintf(&dir, "%s/lazydisk", xdg) < 0 ? NULL : dir;
+	}
+	if (geteuid() == 0) {
+		return strdup("/var/cache/lazydisk");
+	}
+	if (home && *home == '/') {
+		return asprintf(&dir, "%s/.cache/lazydisk", home) < 0 ? NULL : dir;
+	}
+	return strdup("");
+}
+
+int stack_cache_dir(const struct options *o, char **ret, struct err *e)
+{
+	char *dir = o->cache_dir ? strdup(o->cache_dir) : default_cache_dir();
+
+	if (!dir) {
+		return err_set(e, -ENOMEM, "out of memory");
+	}
+	if (!*dir) {
+		free(dir);
+		dir = NULL;
+	}
+	*ret = dir;
+	return 0;
+}
+
+static int need_net(struct stack_env *env, struct err *e)
+{
+	return env->net ? 0 : net_new(env->o->connections, &env->net, e);
+}
+
+static struct source_opts source_options(const struct stack_env *env)
+{
+	const struct options *o = env->o;
+
+	return (struct source_opts){
+		.cacert = o->cacert,
+		.cert_dir = o->cert_dir,
+		.client_cert = o->client_cert,
+		.client_key = o->client_key,
+		.insecure = o->insecure,
+		.user = env->login.user,
+		.password = env->login.password,
+		.headers = (const char *const *)env->headers,
+		.proxy = o->proxy,
+		.timeout_s = o->timeout_s,
+		.retry_hard = o->retry_hard,
+	};
+}
+
+/* Backing files are admitted only when the user said so, and only beside the image that names them:
+ * source_sibling() refuses every other name. */
+static int open_backing(void *ctx, const char *name, const char *format, unsigned int depth,
+	struct image **ret, struct err *e)
+{
+	const struct asker *asker = ctx;
+	CLEANUP_FREE char *sibling = NULL;
+	int r;
+
+	if (depth > FORMAT_DEPTH_MAX) {
+		return err_set(
+			e, -ENOTSUP, "more than %d backing files in a row", FORMAT_DEPTH_MAX);
+	}
+	r = source_sibling(asker->source, name, &sibling, e);
+	if (r < 0) {
+		return r == -ENOMEM ? r : err_wrap(e, -ENOTSUP, "backing file");
+	}
+	return open_layers(asker->env, sibling, format, depth, ret, e);
+}
+
+static int open_format(struct stack_env *env, const char *source, struct image *below,
+	const struct format_opts *opts, struct image **ret, struct err *e)
+{
+	struct asker asker = { env, source };
+	struct format_opts mine = *opts;
+	int r;
+
+	if (env->o->allow_backing) {
+		mine.open_backing = open_backing;
+		mine.ctx = &asker;
+	}
+	r = format_open(below, &mine, ret, e);
+	if (r < 0) {
+		CLEANUP_FREE char *shown = stack_display(source);
+
+		return err_wrap(e, r, "%s", shown ? shown : "image");
+	}
+	return 0;
+}
+
+static int open_remote(struct stack_env *env, const char *source, struct image **ret,
+	struct blobs **ret_blobs, struct err *e)
+{
+	struct source_opts opts = source_options(env);
+	int r = need_net(env, e);
+
+	*ret_blobs = NULL;
+	return r < 0 ? r : source_open(env->net, source, &opts, ret, e);
+}
+
+static int open_local(struct stack_env *env, const char *source, struct image **ret, struct err *e)
+{
+	struct source_opts opts = source_options(env);
+
+	return source_open(env->net, source, &opts, ret, e);
+}
+
+static int open_layers(struct stack_env *env, const char *source, const char *format,
+	unsigned int depth, struct image **ret, struct err *e)
+{
+	CLEANUP(image_closep) struct image *image = NULL;
+	struct format_opts opts = { .format = format, .depth = depth };
+	int r;
+
+	if (source_is_remote(source)) {
+		r = open_remote(env, source, &image, &opts.blobs, e);
+	} else {
+		r = open_local(env, source, &image, e);
+	}
+	if (r == 0) {
+		r = open_format(env, source, image, &opts, ret, e);
+	}
+	if (r == 0) {
+		TAKE_PTR(image);
+	}
+	return r;
+}
+
+char *stack_display(const char *source)
+{
+	char *key = NULL;
+	char *path;
+
+	if (source_is_remote(source)) {
+		return source_key(source, &key, NULL) < 0 ? NULL : key;
+	}
+	path = realpath(source, NULL);
+	return path ? path : strdup(source);
+}
+
+int stack_name(const char *source, char **ret, struct err *e)
+{
+	return source_name(source, ret, e);
+}
+
+int stack_open(struct stack_env *env, const char *source, struct stack **ret, struct err *e)
+{
+	struct stack *stack = calloc(1, sizeof(*stack));
+	int r;
+
+	if (!stack) {
+		return err_set(e, -ENOMEM, "out of memory");
+	}
+	r = open_layers(env, source, env->o->format, 0, &stack->image, e);
+	if (r == 0) {
+		stack->source = stack_display(source);
+		r = stack->source ? 0 : err_set(e, -ENOMEM, "out of memory");
+	}
+	if (r < 0) {
+		stack_close(stack);
+		return r;
+	}
+	*ret = stack;
+	return 0;
+}
+
+void stack_close(struct stack *stack)
+{
+	if (stack) {
+		image_close(stack->image);
+		free(stack->source);
+		free(stack);
+	}
+}
+
+static int read_login(const struct options *o, struct secret *ret, struct err *e)
+{
+	if (o->secret) {
+		return secret_load(o->secret, ret, e);
+	}
+	if (!o->user) {
+		return 0;
+	}
+	ret->user = strdup(o->user);
+	if (!ret->user) {
+		return err_set(e, -ENOMEM, "out of memory");
+	}
+	return o->password_file ? secret_read_password(o->password_file, &ret->password, e)
+				: secret_ask(o->user, &ret->password, e);
+}
+
+int stack_env_open(const struct options *o, struct stack_env **ret, struct err *e)
+{
+	struct stack_env *env = calloc(1, sizeof(*env));
+	int r;
+
+	if (!env) {
+		return err_set(e, -ENOMEM, "out of memory");
+	}
+	env->o = o;
+	r = 0;
+	if (o->format && !format_is_known(o->format)) {
+		r = err_set(
+			e, -EINVAL, "--format: '%s' is not one of %s", o->format, format_names());
+	}
+	if (r == 0) {
+		r = read_login(o, &env->login, e);
+	}
+	if (r == 0 && o->header_file) {
+		r = secret_read_headers(o->header_file, &env->headers, e);
+	}
+	if (r < 0) {
+		stack_env_close(env);
+		return r;
+	}
+	*ret = env;
+	return 0;
+}
+
+void stack_env_close(struct stack_env *env)
+{
+	if (env) {
+		net_free(env->net);
+		secret_clear(&env->login);
+		secret_free_headers(env->headers);
+		free(env);
+	}
+}

@@ -1,0 +1,50 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The composition root, the only place that knows all folders: a SOURCE and options become an
+ *image.
+ *
+ *	local file:	format > file
+ *	remote:		format > cache > http
+ *
+ * The connections and the cache are shared by the stacks of one environment and made when the first
+ * remote source asks for them. They start threads: fork before.
+ */
+#ifndef TOOLS_STACK_H
+#define TOOLS_STACK_H
+
+#include "core/err.h"
+#include "core/image.h"
+#include "tools/options.h"
+
+struct stack_env;
+
+/* Reads the credentials that @o names (and may ask for a password). @o is borrowed until
+ * stack_env_close(). -EINVAL and errors of files: the command line is to blame. */
+int stack_env_open(const struct options *o, struct stack_env **ret, struct err *e);
+
+/* All stacks are closed before. NULL is nothing. */
+void stack_env_close(struct stack_env *env);
+
+struct stack {
+	struct image *image; /* the disk; owned */
+	char *source;        /* to show: without credentials */
+};
+
+/* Opens @source. One thread at a time for one environment. */
+int stack_open(struct stack_env *env, const char *source, struct stack **ret, struct err *e);
+
+/* NULL is nothing. */
+void stack_close(struct stack *stack);
+
+/* The last part of @source, without query and suffixes of formats: "debian-12". malloc()ed. */
+int stack_name(const char *source, char **ret, struct err *e);
+
+/* @source without credentials and what else must not be shown; malloc()ed, NULL without memory. */
+char *stack_display(const char *source);
+
+/* Where the cache lies: --cache-dir, else $LAZYDISK_CACHE_DIR, else $XDG_CACHE_HOME/lazydisk, else
+ * /var/cache/lazydisk for root and $HOME/.cache/lazydisk for others. *ret is NULL when there is no
+ * such place. malloc()ed. */
+int stack_cache_dir(const struct options *o, char **ret, struct err *e);
+
+#endif
