@@ -8,6 +8,7 @@ has them. server.log holds every request with its headers and what was answered.
 """
 
 import base64
+import contextlib
 import dataclasses
 import email.utils
 import http
@@ -124,6 +125,8 @@ class BadServer:
     def close(self):
         """Nothing listens on the port and no connection is open afterwards."""
         self.stopping.set()
+        with contextlib.suppress(OSError):
+            self.listener.shutdown(socket.SHUT_RDWR)  # wakes accept()
         self.listener.close()
         self.acceptor.join(10)
         self.disconnect()
@@ -136,12 +139,9 @@ class BadServer:
     # the machinery
 
     def _accept(self):
-        self.listener.settimeout(0.05)
         while not self.stopping.is_set():
             try:
                 sock, _ = self.listener.accept()
-            except TimeoutError:
-                continue
             except OSError:
                 return
             with self.lock:
