@@ -1,0 +1,76 @@
+#!/usr/bin/python3
+# SPDX-License-Identifier: Apache-2.0
+"""Measures lazydisk, qemu-storage-daemon and nbdkit in turn and prints a table: see README.md.
+
+Needs a build (default ./build, else $LAZYDISK_BUILD), the packages of the group `bench` in
+scripts/packages.txt, root and /dev/fuse. Everything stays on this machine.
+"""
+
+import argparse
+import pathlib
+import shutil
+import signal
+import sys
+import time
+
+import data
+from parts import PARTS
+from rig import BUILD, LAZYDISK, READER, RELAY, Failed, Rig
+from table import Table, machine
+
+NEEDED = ["nginx", "curl", "qemu-img", "qemu-io", "qemu-storage-daemon", "qemu-system-x86_64",
+          "nbdkit", "nbdfuse", "mmdebstrap"]
+
+
+def arguments():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--quick", action="store_true", help="fewer repetitions")
+    parser.add_argument("--only", metavar="PART,...", default=",".join(PARTS),
+                        help=f"of {', '.join(PARTS)}")
+    parser.add_argument("--markdown", metavar="FILE", help="write the table there, too")
+    parser.add_argument("--work", metavar="DIR", type=pathlib.Path, default=BUILD / "bench",
+                        help="where images and caches are (default %(default)s); about 6 GB")
+    chosen = parser.parse_args()
+    chosen.only = chosen.only.split(",")
+    for part in chosen.only:
+        if part not in PARTS:
+            parser.error(f"no part is called {part}")
+    return chosen
+
+
+def check_tools():
+    missing = [str(tool) for tool in (LAZYDISK, RELAY, READER) if not tool.exists()]
+    missing += [name for name in NEEDED if not shutil.which(name, path="/usr/sbin:/usr/bin:/bin")]
+    if missing:
+        sys.exit(f"bench: missing: {', '.join(missing)} (build first; scripts/packages install"
+                 " build test bench)")
+
+
+def main():
+    chosen = arguments()
+    check_tools()
+    # So that the with blocks clean up whoever ends us.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
+    begun = time.monotonic()
+    images = chosen.work / "images"
+    print("images ...", flush=True)
+    data.make(images)
+    table = Table()
+    with Rig(images, chosen.work) as rig:
+        for part in chosen.only:
+            print(f"{part} ({time.monotonic() - begun:.0f} s)", flush=True)
+            try:
+                PARTS[part](rig, table, chosen.quick)
+            except Failed as error:
+                table.failed(part, error)
+    print(f"\n{table.markdown()}")
+    if chosen.markdown:
+        pathlib.Path(chosen.markdown).write_text(table.markdown(), encoding="utf-8")
+    short = table.shortcomings()
+    print(f"{len(table.rows)} figures, {len(short)} short of their target,"
+          f" {time.monotonic() - begun:.0f} s, on {machine()}")
+    return 1 if short else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
