@@ -17,6 +17,7 @@ tests/skips.txt admits it.
 """
 import glob
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -101,7 +102,7 @@ def build(name, log, where):
         options[:0] = ['setup', '--reconfigure']
     for argv in (['meson'] + options + [where, ROOT], ['ninja', '-k', '0', '-C', where]):
         if run(log, argv, 600, CC=COMPILER[where]) != 0:
-            return [Result(name, FAILED, tail(log))]
+            return [Result(name, FAILED, tail(log, 400))]
     return [Result(name, PASSED)]
 
 
@@ -211,8 +212,15 @@ def step(name, work, strict):
     for result in found:
         if result.outcome == FAILED:
             print(f'  FAILED {result.name}')
-            print('\n'.join('    ' + line for line in result.detail.splitlines()[-40:]), flush=True)
+            print(''.join(f'    {line}\n' for line in brief(result.detail)), end='', flush=True)
     return found
+
+
+def brief(text, most=40):
+    """The lines of @text that say what is wrong; the log has all of it."""
+    lines = text.splitlines()
+    errors = [line for line in lines if re.search(r'error:|ERROR', line)]
+    return lines if len(lines) <= most else errors[:most] or lines[-most:]
 
 
 def count(found):
@@ -248,7 +256,7 @@ def summary(found, word):
     if found:
         print()
     for result in found:
-        last = result.detail.strip().splitlines()[-1:] or ['']
+        last = brief(result.detail.strip())[-1:] or ['']
         print(f'{word}: {result.name}: {last[0][:200]}')
 
 

@@ -48,7 +48,7 @@ def meson(path):
             results += tap
         else:
             outcome = _MESON.get(record['result'], FAILED)
-            results.append(Result(name, outcome, record.get('stdout', '').strip()[-2000:]))
+            results.append(Result(name, outcome, record.get('stdout', '').strip()[-20000:]))
     return results
 
 
