@@ -118,7 +118,6 @@ def zlib(rig, table, quick):
 # random reads
 
 def random(rig, table, quick):
-    right = rig.data / "random.raw"
     with rig.link(10, GIGABIT) as origin:
         for fmt, target in (("raw", 1.3), ("qcow2", 1.5)):
             what = f"cold random 4 KiB, {fmt}, 10 ms, 1 Gbit/s"
