@@ -21,8 +21,6 @@
 #define ENV_NAME "_FUSE_COMMFD"
 #define MAX_ARGS 8
 
-extern char **environ;
-
 /* Our environment with _FUSE_COMMFD; free the array, not the strings. */
 static char **make_environment(void)
 {
@@ -49,7 +47,8 @@ static char **make_environment(void)
 
 static int spawn(const char *const *args, int comm, int out, pid_t *ret)
 {
-	char *argv[MAX_ARGS + 2] = { (char *)(uintptr_t)PROGRAM };
+	static char program[] = PROGRAM;
+	char *argv[MAX_ARGS + 2] = { program };
 	CLEANUP_FREE char **env = make_environment();
 	posix_spawn_file_actions_t actions;
 	posix_spawnattr_t attr;
@@ -59,8 +58,9 @@ static int spawn(const char *const *args, int comm, int out, pid_t *ret)
 	if (!env) {
 		return ENOMEM;
 	}
+	/* It does not write to them, whatever its prototype says. */
 	for (size_t i = 0; args[i] && i < MAX_ARGS; i++) {
-		argv[i + 1] = (char *)(uintptr_t)args[i];
+		memcpy(&argv[i + 1], &args[i], sizeof(argv[i + 1]));
 	}
 	posix_spawn_file_actions_init(&actions);
 	posix_spawn_file_actions_addopen(&actions, STDIN_FILENO, "/dev/null", O_RDONLY, 0);

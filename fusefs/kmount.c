@@ -216,6 +216,12 @@ static int mount_as_user(const struct kmount_opts *opts, int *ret_fd, struct err
 	if (access(DEVICE, F_OK) < 0) {
 		return no_device(errno, e);
 	}
+	if (access(DEVICE, R_OK | W_OK) < 0) {
+		return err_set(e, -EACCES,
+			"only root may open " DEVICE
+			" here: mount as root, or have root run `chmod "
+			"666 " DEVICE "`");
+	}
 	if (access(opts->mountpoint, W_OK) < 0) {
 		return err_set(e, -EACCES,
 			"the mountpoint %s is not yours: one who is not root mounts on directories "

@@ -31,12 +31,28 @@ static void unescape(char *s)
 	*out = '\0';
 }
 
+static bool parse_dev(const char *text, dev_t *ret)
+{
+	char *end;
+	unsigned long major = strtoul(text, &end, 10);
+	unsigned long minor;
+
+	if (end == text || *end != ':') {
+		return false;
+	}
+	text = end + 1;
+	minor = strtoul(text, &end, 10);
+	if (end == text || *end) {
+		return false;
+	}
+	*ret = makedev((unsigned int)major, (unsigned int)minor);
+	return true;
+}
+
 /* 36 35 98:0 /root /mnt rw,noatime master:1 - ext3 /dev/root rw,errors=continue */
 bool mounts_parse(char *line, const char *path, struct mounts_entry *ret)
 {
 	struct mounts_entry entry = { 0 };
-	unsigned int major;
-	unsigned int minor;
 	char *save = NULL;
 	char *field[5];
 	char *type;
@@ -48,7 +64,7 @@ bool mounts_parse(char *line, const char *path, struct mounts_entry *ret)
 		}
 	}
 	unescape(field[4]);
-	if (strcmp(field[4], path) != 0 || sscanf(field[2], "%u:%u", &major, &minor) != 2) {
+	if (strcmp(field[4], path) != 0 || !parse_dev(field[2], &entry.dev)) {
 		return false;
 	}
 	do {
@@ -59,7 +75,6 @@ bool mounts_parse(char *line, const char *path, struct mounts_entry *ret)
 		return false;
 	}
 	unescape(type);
-	entry.dev = makedev(major, minor);
 	snprintf(entry.type, sizeof(entry.type), "%s", type);
 	*ret = entry;
 	return true;
@@ -156,7 +171,7 @@ int mounts_resolve(const char *path, char **ret, struct err *e)
 
 	for (int i = 0; now && i < MAX_LINKS; i++) {
 		char *next = NULL;
-		bool link;
+		bool link = false;
 		int r = *now ? resolve_step(now, &next, &link) : -ENOENT;
 
 		if (r < 0) {

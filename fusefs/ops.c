@@ -31,6 +31,18 @@ struct status_text {
 	size_t len;
 };
 
+union handle {
+	uint64_t fh; /* the kernel keeps it for us while the file is open */
+	struct status_text *status;
+};
+
+static struct status_text *status_of(const struct fuse_file_info *fi)
+{
+	union handle h = { .fh = fi->fh };
+
+	return h.status;
+}
+
 static struct fusefs *fs_of(fuse_req_t req)
 {
 	return fuse_req_userdata(req);
@@ -116,12 +128,11 @@ static void op_setattr(
 	struct volume *vol = volume_of(fs_of(req), ino);
 	int refused = FUSE_SET_ATTR_MODE | FUSE_SET_ATTR_UID | FUSE_SET_ATTR_GID;
 
-	if (!vol || (to_set & refused)) {
-		fuse_reply_err(req, EPERM);
-	} else if (!vol->writable) {
+	if (vol && !vol->writable) {
 		fuse_reply_err(req, EROFS);
-	} else if ((to_set & FUSE_SET_ATTR_SIZE) &&
-		   (attr->st_size < 0 || (uint64_t)attr->st_size != vol->v.image->size)) {
+	} else if (!vol || (to_set & refused) ||
+		   ((to_set & FUSE_SET_ATTR_SIZE) &&
+			   (uint64_t)attr->st_size != vol->v.image->size)) {
 		fuse_reply_err(req, EPERM);
 	} else {
 		op_getattr(req, ino, fi);
@@ -171,7 +182,7 @@ static void open_status(fuse_req_t req, struct fuse_file_info *fi)
 	}
 	/* The size says 0: only direct reads get past it. */
 	fi->direct_io = 1;
-	fi->fh = (uint64_t)(uintptr_t)s;
+	fi->fh = ((union handle){ .status = s }).fh;
 	if (fuse_reply_open(req, fi) < 0) {
 		free(s->text);
 		free(s);
@@ -203,7 +214,7 @@ static void op_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 static void op_release(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 {
 	if (tree_kind(&fs_of(req)->tree, ino) == TREE_KIND_STATUS) {
-		struct status_text *s = (struct status_text *)(uintptr_t)fi->fh;
+		struct status_text *s = status_of(fi);
 
 		free(s->text);
 		free(s);
@@ -213,7 +224,7 @@ static void op_release(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi
 
 static void read_status(fuse_req_t req, size_t size, off_t off, const struct fuse_file_info *fi)
 {
-	const struct status_text *s = (const struct status_text *)(uintptr_t)fi->fh;
+	const struct status_text *s = status_of(fi);
 
 	if (off < 0 || (uint64_t)off >= s->len) {
 		fuse_reply_buf(req, NULL, 0);

@@ -117,16 +117,16 @@ static void libfuse_log(enum fuse_log_level level, const char *fmt, va_list ap)
 
 static int copy_options(struct fusefs *fs, const struct fusefs_opts *opts, struct err *e)
 {
-	char *mountpoint;
-	int r = mounts_resolve(opts->mountpoint, &mountpoint, e);
+	int r = mounts_resolve(opts->mountpoint, &fs->mountpoint, e);
 
 	if (r < 0) {
-		return err_wrap(e, r, "the mountpoint");
+		return err_sys(e, r, "mount at %s", opts->mountpoint);
 	}
 	fs->opts = *opts;
-	fs->opts.mountpoint = mountpoint;
-	fs->opts.fsname = strdup(opts->fsname && *opts->fsname ? opts->fsname : "lazydisk");
-	if (!fs->opts.fsname) {
+	fs->opts.mountpoint = NULL;
+	fs->opts.fsname = NULL;
+	fs->fsname = strdup(opts->fsname && *opts->fsname ? opts->fsname : "lazydisk");
+	if (!fs->fsname) {
 		return err_set(e, -ENOMEM, "out of memory");
 	}
 	if (fs->opts.threads == 0) {
@@ -153,7 +153,7 @@ static int make_volumes(
 			return err_set(e, -ENOMEM, "out of memory");
 		}
 		names[i] = (struct tree_volume){
-			.name = fs->volumes[i].v.name,
+			.name = fs->volumes[i].name,
 			.size = volumes[i].image->size,
 			.writable = fs->volumes[i].writable,
 		};
@@ -204,8 +204,8 @@ static struct fuse_session *new_session(struct fusefs *fs)
 int fusefs_mount(struct fusefs *fs, struct err *e)
 {
 	struct kmount_opts opts = {
-		.mountpoint = fs->opts.mountpoint,
-		.fsname = fs->opts.fsname,
+		.mountpoint = fs->mountpoint,
+		.fsname = fs->fsname,
 		.allow_other = fs->opts.allow_other,
 	};
 	struct mounts_entry entry;
@@ -231,7 +231,7 @@ int fusefs_mount(struct fusefs *fs, struct err *e)
 	snprintf(path, sizeof(path), "/dev/fd/%d", fd);
 	r = fuse_session_mount(fs->session, path);
 	assert(r == 0);
-	if (mounts_find(fs->opts.mountpoint, &entry, NULL) == 0) {
+	if (mounts_find(fs->mountpoint, &entry, NULL) == 0) {
 		fs->dev = entry.dev;
 	}
 	return 0;
@@ -269,7 +269,7 @@ static bool still_mounted(const struct fusefs *fs)
 {
 	struct mounts_entry entry;
 
-	return mounts_find(fs->opts.mountpoint, &entry, NULL) == 0 && entry.dev == fs->dev;
+	return mounts_find(fs->mountpoint, &entry, NULL) == 0 && entry.dev == fs->dev;
 }
 
 /* Whoever uses it does not hold up the end. */
@@ -280,12 +280,12 @@ static void unmount(const struct fusefs *fs)
 	if (!still_mounted(fs)) {
 		return;
 	}
-	if (kmount_unmount(fs->opts.mountpoint, false, &e) == 0) {
+	if (kmount_unmount(fs->mountpoint, false, &e) == 0) {
 		return;
 	}
-	if (kmount_unmount(fs->opts.mountpoint, true, &e) == 0) {
+	if (kmount_unmount(fs->mountpoint, true, &e) == 0) {
 		log_warn("%s was in use and is detached: whoever has files of it open gets errors",
-			fs->opts.mountpoint);
+			fs->mountpoint);
 	} else {
 		log_warn("%s", e.text);
 	}
@@ -317,9 +317,6 @@ static int serve_on(struct fusefs *fs, void (*ready)(void *ctx), void *ctx, stru
 				ready(ctx);
 			}
 		}
-		if (what & WAKE_SIGNAL) {
-			log_debug("signal %d: unmounting %s", wake.signal, fs->opts.mountpoint);
-		}
 		if (what & (WAKE_SIGNAL | WAKE_ENDED)) {
 			return 0;
 		}
@@ -336,7 +333,7 @@ static int flush_volumes(struct fusefs *fs, struct err *e)
 		int one = vol->writable ? volume_flush(vol) : 0;
 
 		if (one < 0 && r == 0) {
-			r = err_sys(e, one, "%s: what was written last may be lost", vol->v.name);
+			r = err_sys(e, one, "%s: what was written last may be lost", vol->name);
 		}
 	}
 	return r;
@@ -429,7 +426,7 @@ void fusefs_free(struct fusefs *fs)
 	free(fs->volumes);
 	tree_clear(&fs->tree);
 	buffers_free(fs->buffers);
-	free((char *)(uintptr_t)fs->opts.mountpoint);
-	free((char *)(uintptr_t)fs->opts.fsname);
+	free(fs->mountpoint);
+	free(fs->fsname);
 	free(fs);
 }

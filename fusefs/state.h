@@ -15,7 +15,9 @@
 struct fuse_session;
 
 struct fusefs {
-	struct fusefs_opts opts; /* its strings are owned; the mountpoint is absolute */
+	struct fusefs_opts opts; /* without the strings, which are these two */
+	char *mountpoint;        /* as of mounts_resolve() */
+	char *fsname;
 	struct tree tree;
 	struct volume *volumes; /* one a tree.volumes */
 	struct buffers *buffers;

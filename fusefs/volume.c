@@ -28,7 +28,8 @@ int volume_init(struct volume *vol, const struct fusefs_volume *v)
 		return -ENOMEM;
 	}
 	*vol = (struct volume){ .v = *v, .writable = image_writable(v->image) };
-	vol->v.name = name;
+	vol->v.name = NULL;
+	vol->name = name;
 	vol->allocated = v->image->size;
 	pthread_mutex_init(&vol->lock, NULL);
 	pthread_condattr_init(&attr);
@@ -40,11 +41,11 @@ int volume_init(struct volume *vol, const struct fusefs_volume *v)
 
 void volume_clear(struct volume *vol)
 {
-	if (vol->v.name) {
+	if (vol->name) {
 		pthread_cond_destroy(&vol->counted_cond);
 		pthread_mutex_destroy(&vol->lock);
-		free((char *)(uintptr_t)vol->v.name);
-		vol->v.name = NULL;
+		free(vol->name);
+		vol->name = NULL;
 	}
 }
 
@@ -99,10 +100,10 @@ static int fail(struct volume *vol, const char *what, uint64_t len, uint64_t off
 		if (unlogged) {
 			log_error("%s: %s of %" PRIu64 " bytes at %" PRIu64 ": %s (%" PRIu64
 				  " more errors before it)",
-				vol->v.name, what, len, off, e->text, unlogged);
+				vol->name, what, len, off, e->text, unlogged);
 		} else {
-			log_error("%s: %s of %" PRIu64 " bytes at %" PRIu64 ": %s", vol->v.name,
-				what, len, off, e->text);
+			log_error("%s: %s of %" PRIu64 " bytes at %" PRIu64 ": %s", vol->name, what,
+				len, off, e->text);
 		}
 	}
 	return volume_errno(code);
@@ -196,7 +197,7 @@ void volume_count(struct volume *vol)
 	int r = image_allocated(vol->v.image, &bytes, &e);
 
 	if (r < 0) {
-		log_debug("%s: its allocation is unknown: %s", vol->v.name, e.text);
+		log_debug("%s: its allocation is unknown: %s", vol->name, e.text);
 		bytes = size;
 	}
 	LOCK_SCOPE(&vol->lock);

@@ -18,7 +18,8 @@
 #include "fusefs/fusefs.h"
 
 struct volume {
-	struct fusefs_volume v; /* v.name is owned */
+	struct fusefs_volume v; /* without the name, which is */
+	char *name;
 	bool writable;
 
 	pthread_mutex_t lock; /* what follows */

@@ -58,18 +58,21 @@ static int start_one(struct workers *w)
 	return 0;
 }
 
-static void worker_gone(void *arg)
-{
-	struct workers *w = arg;
-	LOCK_SCOPE(&w->lock);
+/* A thread and the memory for its request. */
+struct listener {
+	struct workers *w;
+	struct fuse_buf buf;
+};
 
-	w->alive--;
-	pthread_cond_broadcast(&w->less);
-}
-
-static void free_request(void *arg)
+/* Runs at the end of a thread, and when it is cancelled. */
+static void listener_gone(void *arg)
 {
-	free(((struct fuse_buf *)arg)->mem);
+	struct listener *l = arg;
+	LOCK_SCOPE(&l->w->lock);
+
+	free(l->buf.mem);
+	l->w->alive--;
+	pthread_cond_broadcast(&l->w->less);
 }
 
 /* Waits for a request. False when there will be none any more. */
@@ -131,23 +134,25 @@ static void session_ended(struct workers *w)
 	}
 }
 
-static void *worker(void *arg)
+static void work(struct workers *w, struct fuse_buf *buf)
 {
-	struct workers *w = arg;
-	struct fuse_buf buf = { 0 };
-
-	pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, NULL);
-	pthread_cleanup_push(worker_gone, w);
-	pthread_cleanup_push(free_request, &buf);
 	do {
-		if (!receive(w, &buf)) {
+		if (!receive(w, buf)) {
 			session_ended(w);
-			break;
+			return;
 		}
 		begin_request(w);
-		fuse_session_process_buf(w->session, &buf);
+		fuse_session_process_buf(w->session, buf);
 	} while (end_request(w));
-	pthread_cleanup_pop(1);
+}
+
+static void *worker(void *arg)
+{
+	struct listener l = { .w = arg };
+
+	pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, NULL);
+	pthread_cleanup_push(listener_gone, &l);
+	work(l.w, &l.buf);
 	pthread_cleanup_pop(1);
 	return NULL;
 }
