@@ -31,7 +31,7 @@ bool extent_merge(struct extent *a, const struct extent *b)
 {
 	if (b->offset != a->offset + a->length || a->zero != b->zero ||
 		a->allocated != b->allocated || a->compressed != b->compressed ||
-		a->depth != b->depth || !host_continues(a, b)) {
+		a->hole_below != b->hole_below || a->depth != b->depth || !host_continues(a, b)) {
 		return false;
 	}
 	a->length += b->length;

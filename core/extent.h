@@ -13,11 +13,13 @@
 
 struct extent {
 	uint64_t offset;
-	uint64_t length;    /* never 0 */
-	bool zero;          /* certainly reads as zeros; false promises nothing about the bytes */
-	bool allocated;     /* something is stored for it here (a zero cluster is, a hole is not) */
-	bool compressed;    /* stored compressed */
-	uint64_t host;      /* where it starts in the image below, or EXTENT_NO_HOST */
+	uint64_t length; /* never 0 */
+	bool zero;       /* certainly reads as zeros; false promises nothing about the bytes */
+	bool allocated;  /* something is stored for it here (a zero cluster is, a hole is not) */
+	bool compressed; /* stored compressed */
+	bool hole_below; /* zero only because the image below has a hole where this one keeps data
+			  */
+	uint64_t host;   /* where it starts in the image below, or EXTENT_NO_HOST */
 	unsigned int depth; /* 0: this image; n: its n-th backing file */
 };
 
