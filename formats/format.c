@@ -9,6 +9,7 @@
 
 #include "core/bytes.h"
 #include "formats/probe.h"
+#include "formats/qcow2.h"
 #include "formats/raw.h"
 
 /* A smaller thing is no disk: it has not even one sector. */
@@ -25,7 +26,7 @@ struct format {
 };
 
 static const struct format formats[] = {
-	{ "qcow2", probe_qcow2, NULL, NULL },
+	{ "qcow2", probe_qcow2, qcow2_open, NULL },
 	{ "qcow", probe_qcow, NULL, NULL },
 	{ "qed", probe_qed, NULL, NULL },
 	{ "vmdk", probe_vmdk, NULL, NULL },
@@ -164,5 +165,5 @@ bool format_is_known(const char *name)
 
 const char *format_names(void)
 {
-	return "raw";
+	return "raw, qcow2";
 }

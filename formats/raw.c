@@ -29,7 +29,7 @@ static int raw_extent_at(struct image *img, uint64_t off, struct extent *ret, st
 		.offset = x.offset,
 		.length = x.length,
 		.zero = x.zero,
-		.allocated = x.allocated,
+		.allocated = true,
 		.host = x.offset,
 	};
 	return 0;

@@ -1,0 +1,195 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Opens a qcow2 image with at most two reads, the header's and the L1 table's. */
+#include "formats/qcow2.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "core/bytes.h"
+#include "core/cleanup.h"
+#include "core/log.h"
+#include "core/report.h"
+#include "formats/qcow2_cluster.h"
+
+/* An L1 table up to this size is read at open; of a larger one, the beginning is asked for. */
+#define L1_SMALL KIB(256)
+
+static int read_header(struct image *file, struct qcow2_header *ret, struct err *e)
+{
+	size_t len = min_u64(file->size, QCOW2_HEAD);
+	int r;
+
+	do {
+		CLEANUP_FREE uint8_t *head = malloc(len + 1);
+
+		if (!head) {
+			return err_set(e, -ENOMEM, "out of memory");
+		}
+		r = image_read_at(file, head, len, 0, e);
+		if (r < 0) {
+			return r;
+		}
+		r = qcow2_header_parse(head, len, file->size, ret, e);
+		len = (size_t)r;
+	} while (r > 0);
+	return r;
+}
+
+static int open_backing(struct qcow2 *q, const struct format_opts *opts, struct err *e)
+{
+	const char *name = q->header.backing;
+	const char *format = q->header.backing_format;
+	char safe[256];
+	int r;
+
+	if (!name[0]) {
+		return 0;
+	}
+	qcow2_header_safe_name(name, safe, sizeof(safe));
+	if (!opts->open_backing) {
+		return err_set(e, -ENOTSUP,
+			"the image is only what changed over its backing file \"%s\", which is not "
+			"opened without --allow-backing",
+			safe);
+	}
+	if (opts->depth + 1 > FORMAT_DEPTH_MAX) {
+		return err_set(e, -EBADMSG,
+			"backing file \"%s\": the chain of backing files is longer than %d, or a "
+			"loop",
+			safe, FORMAT_DEPTH_MAX);
+	}
+	r = opts->open_backing(
+		opts->ctx, name, format[0] ? format : NULL, opts->depth + 1, &q->backing, e);
+	return r < 0 ? err_wrap(e, r, "backing file \"%s\"", safe) : 0;
+}
+
+/* Names these bytes: the file's and, where they show through, the backing file's. */
+static int make_id(struct qcow2 *q, struct image *below, char **ret)
+{
+	int n = q->backing ? asprintf(ret, "qcow2(%s over %s)", below->id, q->backing->id)
+			   : asprintf(ret, "qcow2(%s)", below->id);
+
+	return n < 0 ? -ENOMEM : 0;
+}
+
+static int load_l1(struct qcow2 *q, struct image *file, struct err *e)
+{
+	if (q->geo.l1_bytes > L1_SMALL) {
+		image_prefetch(file, q->geo.l1_offset, L1_SMALL);
+		return 0;
+	}
+	if (q->geo.l1_bytes == 0) {
+		return 0;
+	}
+	return qcow2_tables_preload(&q->tables, q->geo.l1_offset, q->geo.l1_bytes, e);
+}
+
+static void qcow2_clear(struct qcow2 *q)
+{
+	image_close(q->backing);
+	memo_free(q->clusters);
+	qcow2_codec_free(q->codec);
+	qcow2_tables_clear(&q->tables);
+	free(q);
+}
+
+static void qcow2_destroy(struct image *img)
+{
+	struct qcow2 *q = (struct qcow2 *)img;
+
+	image_fini(img);
+	qcow2_clear(q);
+}
+
+static void qcow2_report(struct image *img, struct report *r)
+{
+	struct qcow2 *q = (struct qcow2 *)img;
+	char safe[QCOW2_NAME_MAX + 1];
+
+	report_u64(r, "version", q->header.version);
+	report_u64(r, "cluster_size", q->geo.cluster_size);
+	report_text(r, "compression", q->header.compression == QCOW2_ZSTD ? "zstd" : "zlib");
+	if (q->header.backing[0]) {
+		qcow2_header_safe_name(q->header.backing, safe, sizeof(safe));
+		report_text(r, "backing", safe);
+	}
+	report_bool(r, "subclusters", q->header.extended_l2);
+	report_u64(r, "l2_tables_read", q->tables.loads);
+}
+
+static const struct image_ops qcow2_ops = {
+	.name = "qcow2",
+	.read_at = qcow2_read_at,
+	.extent_at = qcow2_extent_at,
+	.prefetch = qcow2_prefetch,
+	.allocated = qcow2_allocated,
+	.report = qcow2_report,
+	.destroy = qcow2_destroy,
+};
+
+static int init_parts(struct qcow2 *q, struct image *below, struct err *e)
+{
+	size_t cluster = q->geo.cluster_size;
+
+	if (qcow2_tables_init(&q->tables, below) < 0 ||
+		qcow2_codec_new(q->header.compression, cluster, &q->codec) < 0 ||
+		memo_new(cluster, QCOW2_CLUSTERS_MAX, &q->clusters) < 0) {
+		return err_set(e, -ENOMEM, "out of memory");
+	}
+	return 0;
+}
+
+static int init_image(struct qcow2 *q, struct image *below, struct err *e)
+{
+	unsigned int back = q->backing ? q->backing->flags : below->flags;
+	CLEANUP_FREE char *id = NULL;
+
+	if (make_id(q, below, &id) < 0 ||
+		image_init(&q->img, &qcow2_ops, below, q->header.size, id) < 0) {
+		return err_set(e, -ENOMEM, "out of memory");
+	}
+	q->img.block = (uint32_t)q->geo.cluster_size;
+	q->img.flags =
+		(below->flags & back & IMAGE_LOCAL) | ((below->flags | back) & IMAGE_UNVERSIONED);
+	return 0;
+}
+
+int qcow2_open(
+	struct image *below, const struct format_opts *opts, struct image **ret, struct err *e)
+{
+	struct qcow2 *q = calloc(1, sizeof(*q));
+	int r;
+
+	if (!q) {
+		return err_set(e, -ENOMEM, "out of memory");
+	}
+	q->l2_bytes = UINT64_MAX;
+	q->allocated = UINT64_MAX;
+	r = read_header(below, &q->header, e);
+	if (r == 0) {
+		qcow2_geometry_init(&q->geo, &q->header, below->size);
+		r = init_parts(q, below, e);
+	}
+	if (r == 0) {
+		r = load_l1(q, below, e);
+	}
+	if (r == 0) {
+		r = open_backing(q, opts, e);
+	}
+	if (r == 0) {
+		r = init_image(q, below, e);
+	}
+	if (r < 0) {
+		qcow2_clear(q);
+		return r;
+	}
+	if (q->header.corrupt) {
+		log_warn("qcow2: the image is marked corrupt by the program that wrote it last; "
+			 "what it says is taken as it is");
+	}
+	qcow2_prefetch_tables(q);
+	*ret = &q->img;
+	return 0;
+}

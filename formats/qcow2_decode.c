@@ -1,0 +1,221 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Deflate with libdeflate and zlib, zstd with libzstd, and the pool of decoders. */
+#define ZLIB_CONST
+#include "formats/qcow2_decode.h"
+
+#include <errno.h>
+#include <libdeflate.h>
+#include <pthread.h>
+#include <stdlib.h>
+#include <zlib.h>
+#include <zstd.h>
+
+#include "core/bytes.h"
+#include "core/cleanup.h"
+
+/* Idle decoders to keep, and the input room that an idle one may keep. */
+#define IDLE_MAX  4U
+#define ROOM_KEEP MIB(2)
+
+/* A zstd frame may ask for a window of gigabytes; real ones ask for no more than the cluster, or
+ * for what the highest usual level takes: 8 MiB. */
+#define ZSTD_WINDOW_LOG 23
+
+struct qcow2_decoder {
+	enum qcow2_compression compression;
+	size_t cluster_size;
+	struct libdeflate_decompressor *deflate;
+	ZSTD_DCtx *zstd;
+	uint8_t *room;
+	size_t room_size;
+	struct qcow2_decoder *next;
+};
+
+struct qcow2_codec {
+	enum qcow2_compression compression;
+	size_t cluster_size;
+	pthread_mutex_t lock; /* protects what follows */
+	struct qcow2_decoder *idle;
+	unsigned int idle_count;
+};
+
+int qcow2_codec_new(
+	enum qcow2_compression compression, size_t cluster_size, struct qcow2_codec **ret)
+{
+	struct qcow2_codec *c = calloc(1, sizeof(*c));
+
+	if (!c) {
+		return -ENOMEM;
+	}
+	c->compression = compression;
+	c->cluster_size = cluster_size;
+	pthread_mutex_init(&c->lock, NULL);
+	*ret = c;
+	return 0;
+}
+
+static void decoder_free(struct qcow2_decoder *d)
+{
+	if (d->deflate) {
+		libdeflate_free_decompressor(d->deflate);
+	}
+	ZSTD_freeDCtx(d->zstd);
+	free(d->room);
+	free(d);
+}
+
+static struct qcow2_decoder *decoder_new(const struct qcow2_codec *c)
+{
+	struct qcow2_decoder *d = calloc(1, sizeof(*d));
+
+	if (!d) {
+		return NULL;
+	}
+	d->compression = c->compression;
+	d->cluster_size = c->cluster_size;
+	if (c->compression == QCOW2_ZLIB) {
+		d->deflate = libdeflate_alloc_decompressor();
+	} else {
+		d->zstd = ZSTD_createDCtx();
+	}
+	if (!d->deflate && !d->zstd) {
+		free(d);
+		return NULL;
+	}
+	if (d->zstd) {
+		ZSTD_DCtx_setParameter(d->zstd, ZSTD_d_windowLogMax, ZSTD_WINDOW_LOG);
+	}
+	return d;
+}
+
+void qcow2_codec_free(struct qcow2_codec *c)
+{
+	if (!c) {
+		return;
+	}
+	while (c->idle) {
+		struct qcow2_decoder *d = c->idle;
+
+		c->idle = d->next;
+		decoder_free(d);
+	}
+	pthread_mutex_destroy(&c->lock);
+	free(c);
+}
+
+static struct qcow2_decoder *pop_idle(struct qcow2_codec *c)
+{
+	struct qcow2_decoder *d;
+	LOCK_SCOPE(&c->lock);
+
+	d = c->idle;
+	if (d) {
+		c->idle = d->next;
+		c->idle_count--;
+	}
+	return d;
+}
+
+struct qcow2_decoder *qcow2_codec_take(struct qcow2_codec *c)
+{
+	struct qcow2_decoder *d = pop_idle(c);
+
+	return d ? d : decoder_new(c);
+}
+
+static bool push_idle(struct qcow2_codec *c, struct qcow2_decoder *d)
+{
+	LOCK_SCOPE(&c->lock);
+
+	if (c->idle_count >= IDLE_MAX) {
+		return false;
+	}
+	d->next = c->idle;
+	c->idle = d;
+	c->idle_count++;
+	return true;
+}
+
+void qcow2_codec_give(struct qcow2_codec *c, struct qcow2_decoder *d)
+{
+	if (d->room_size > ROOM_KEEP) {
+		free(d->room);
+		d->room = NULL;
+		d->room_size = 0;
+	}
+	if (!push_idle(c, d)) {
+		decoder_free(d);
+	}
+}
+
+uint8_t *qcow2_decoder_room(struct qcow2_decoder *d, size_t n)
+{
+	if (n > d->room_size) {
+		free(d->room);
+		d->room = malloc(n);
+		d->room_size = d->room ? n : 0;
+	}
+	return d->room;
+}
+
+/* zlib takes what libdeflate refuses and other readers accept: a stream that is longer than the
+ * cluster, or cut right behind the last byte that counts. */
+static int inflate_slowly(const uint8_t *in, size_t len, uint8_t *out, size_t want)
+{
+	z_stream z = { .avail_in = (uInt)len, .avail_out = (uInt)want, .next_out = out };
+	int r;
+
+	z.next_in = in;
+	if (inflateInit2(&z, -15) != Z_OK) {
+		return -ENOMEM;
+	}
+	r = inflate(&z, Z_FINISH);
+	inflateEnd(&z);
+	return (r == Z_STREAM_END || r == Z_BUF_ERROR || r == Z_OK) && z.avail_out == 0 ? 0
+											: -EBADMSG;
+}
+
+static int run_deflate(struct qcow2_decoder *d, const uint8_t *in, size_t len, uint8_t *out)
+{
+	if (libdeflate_deflate_decompress(d->deflate, in, len, out, d->cluster_size, NULL) ==
+		LIBDEFLATE_SUCCESS) {
+		return 0;
+	}
+	return inflate_slowly(in, len, out, d->cluster_size);
+}
+
+/* Piece by piece, for what is not exactly one frame of one cluster. */
+static int unzstd_slowly(struct qcow2_decoder *d, const uint8_t *in, size_t len, uint8_t *out)
+{
+	ZSTD_inBuffer src = { .src = in, .size = len };
+	ZSTD_outBuffer dst = { .dst = out, .size = d->cluster_size };
+
+	ZSTD_DCtx_reset(d->zstd, ZSTD_reset_session_only);
+	while (dst.pos < dst.size) {
+		size_t consumed = src.pos;
+		size_t produced = dst.pos;
+		size_t r = ZSTD_decompressStream(d->zstd, &dst, &src);
+
+		if (ZSTD_isError(r) || (src.pos == consumed && dst.pos == produced)) {
+			return -EBADMSG;
+		}
+	}
+	return 0;
+}
+
+static int run_zstd(struct qcow2_decoder *d, const uint8_t *in, size_t len, uint8_t *out)
+{
+	size_t frame = ZSTD_findFrameCompressedSize(in, len);
+
+	if (!ZSTD_isError(frame) &&
+		ZSTD_decompressDCtx(d->zstd, out, d->cluster_size, in, frame) == d->cluster_size) {
+		return 0;
+	}
+	return unzstd_slowly(d, in, len, out);
+}
+
+int qcow2_decoder_run(struct qcow2_decoder *d, const uint8_t *in, size_t len, uint8_t *out)
+{
+	return d->compression == QCOW2_ZLIB ? run_deflate(d, in, len, out)
+					    : run_zstd(d, in, len, out);
+}

@@ -1,0 +1,134 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Pages of the file that hold L1 and L2 tables. */
+#include "formats/qcow2_tables.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "core/bytes.h"
+#include "core/cleanup.h"
+
+int qcow2_tables_init(struct qcow2_tables *t, struct image *file)
+{
+	t->file = file;
+	return memo_new(QCOW2_PAGE, QCOW2_PAGES_MAX, &t->pages);
+}
+
+void qcow2_tables_clear(struct qcow2_tables *t)
+{
+	memo_free(t->pages);
+	t->pages = NULL;
+}
+
+static int fill_page(struct qcow2_tables *t, struct memo_item *page, struct err *e)
+{
+	uint64_t off = page->key * QCOW2_PAGE;
+	size_t len = min_u64(QCOW2_PAGE, t->file->size - off);
+	struct err err = { 0 };
+	int r = image_read_at(t->file, page->data, len, off, &err);
+
+	if (r < 0) {
+		err_wrap(&err, r, "cannot read tables at offset %" PRIu64, off);
+		memo_fail(t->pages, page, &err);
+		if (e) {
+			*e = err;
+		}
+		return r;
+	}
+	t->loads++;
+	memo_publish(t->pages, page, len);
+	return 0;
+}
+
+static int load_page(struct qcow2_tables *t, uint64_t number, struct memo_item **ret, struct err *e)
+{
+	switch (memo_claim(t->pages, number, ret)) {
+	case MEMO_READY:
+		return 0;
+	case MEMO_MINE:
+		return fill_page(t, *ret, e);
+	case MEMO_THEIRS:
+		return memo_wait(t->pages, *ret, e);
+	case MEMO_NOMEM:
+		break;
+	}
+	return err_set(e, -ENOMEM, "out of memory");
+}
+
+static void hint_page(struct qcow2_tables *t, uint64_t number)
+{
+	if (!memo_has(t->pages, number)) {
+		image_prefetch(t->file, number * QCOW2_PAGE, QCOW2_PAGE);
+	}
+}
+
+int qcow2_tables_get(struct qcow2_tables *t, uint64_t off, size_t need, bool wait,
+	struct qcow2_words *ret, struct err *e)
+{
+	size_t in_page = off % QCOW2_PAGE;
+	struct memo_item *page;
+	int r;
+
+	if (!range_within(off, need, t->file->size)) {
+		return err_set(e, -EBADMSG,
+			"table entry at offset %" PRIu64 ", beyond the end of the file (%" PRIu64
+			" bytes)",
+			off, t->file->size);
+	}
+	if (wait) {
+		r = load_page(t, off / QCOW2_PAGE, &page, e);
+		if (r < 0) {
+			return r;
+		}
+	} else {
+		page = memo_find(t->pages, off / QCOW2_PAGE);
+		if (!page) {
+			hint_page(t, off / QCOW2_PAGE);
+			return -EAGAIN;
+		}
+	}
+	ret->at = page->data + in_page;
+	ret->bytes = page->len - in_page;
+	ret->page = page;
+	return 0;
+}
+
+void qcow2_tables_put(struct qcow2_tables *t, struct qcow2_words *w)
+{
+	memo_put(t->pages, w->page);
+	w->page = NULL;
+}
+
+int qcow2_tables_preload(struct qcow2_tables *t, uint64_t off, uint64_t len, struct err *e)
+{
+	uint64_t start = round_down(off, QCOW2_PAGE);
+	uint64_t end = min_u64(round_up(off + len, QCOW2_PAGE), t->file->size);
+	CLEANUP_FREE uint8_t *buf = malloc(end - start);
+	int r;
+
+	if (!buf) {
+		return err_set(e, -ENOMEM, "out of memory");
+	}
+	r = image_read_at(t->file, buf, end - start, start, e);
+	if (r < 0) {
+		return err_wrap(e, r, "cannot read tables at offset %" PRIu64, start);
+	}
+	for (uint64_t at = start; at < end; at += QCOW2_PAGE) {
+		size_t n = min_u64(QCOW2_PAGE, end - at);
+		struct memo_item *page;
+		enum memo_claim c = memo_claim(t->pages, at / QCOW2_PAGE, &page);
+
+		assert(c != MEMO_THEIRS);
+		if (c == MEMO_MINE) {
+			memcpy(page->data, buf + (at - start), n);
+			memo_publish(t->pages, page, n);
+		}
+		if (c != MEMO_NOMEM) {
+			memo_put(t->pages, page);
+		}
+	}
+	return 0;
+}
