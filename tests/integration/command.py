@@ -226,7 +226,16 @@ class Lazydisk:
                 found.append(mount.stderr())
         return found
 
+    def _adopt_strays(self):
+        """Mounts that came up where none was expected: the test has failed, the daemon must go."""
+        known = [mount.point for mount in self.mounts]
+        for name in os.listdir(self.directory):
+            point = os.path.join(self.directory, name)
+            if point not in known and any("fuse" in kind for kind in mounts_at(point)):
+                self.adopt(point)
+
     def close(self):
+        self._adopt_strays()
         for mount in self.mounts:
             mount.destroy()
         reports = self.sanitizer_reports()

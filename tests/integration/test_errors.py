@@ -61,8 +61,8 @@ def test_a_missing_local_file_is_told(lazydisk, tmp):
 
 def test_a_directory_is_no_image(lazydisk, tmp):
     done = lazydisk.run("mount", tmp, lazydisk.point())
-    assert done.returncode in (3, 4)
-    one_line(done.stderr)
+    assert done.returncode == 2
+    assert "directory" in one_line(done.stderr)
 
 
 def test_a_refused_password_is_told(lazydisk, nginx, images, tmp):
@@ -81,19 +81,17 @@ def test_an_unknown_authority_is_told(lazydisk, nginx, images):
 
 # images
 
-@pytest.mark.parametrize("name,content,says", [
-    ("version 1", b"QFI\xfb\0\0\0\1" + bytes(65536), "version"),
-    ("cut header", b"QFI\xfb\0\0\0\3", ""),
-    ("huge clusters", b"QFI\xfb\0\0\0\3" + bytes(12) + b"\0\0\0\x1f" + bytes(65536), "cluster"),
-    ("LUKS", b"LUKS\xba\xbe\0\1" + bytes(65536), ""),
-])
-def test_an_image_that_cannot_be_used_is_told(lazydisk, bad, name, content, says):
-    url = bad.file("/image.qcow2", content)
-    if name == "LUKS":  # an encrypted disk is a raw disk like any other
-        with lazydisk.mounted(url) as mount:
-            assert_bytes(pread(mount.image(), len(content), 0), content)
-        return
-    line = refused(lazydisk, url, lazydisk.point(), code=4)
+UNUSABLE = {
+    "version 1": (b"QFI\xfb\0\0\0\1" + bytes(65536), "version"),
+    "cut header": (b"QFI\xfb\0\0\0\3", ""),
+    "huge clusters": (b"QFI\xfb\0\0\0\3" + bytes(12) + b"\0\0\0\x1f" + bytes(65536), "cluster"),
+}
+
+
+@pytest.mark.parametrize("name", UNUSABLE)
+def test_an_image_that_cannot_be_used_is_told(lazydisk, bad, name):
+    content, says = UNUSABLE[name]
+    line = refused(lazydisk, bad.file("/image.qcow2", content), lazydisk.point(), code=4)
     assert says in line
 
 
@@ -101,7 +99,7 @@ def test_a_page_of_html_is_no_image(lazydisk, bad):
     page = b"<!DOCTYPE html>\n<html><head><title>Log in</title></head><body></body></html>\n"
     url = bad.file("/disk.img", page, faults=[faults.header("Content-Type", "text/html")])
     line = refused(lazydisk, url, lazydisk.point(), code=4)
-    assert "HTML" in line or "html" in line
+    assert "web page" in line
 
 
 def test_a_backing_file_is_refused_by_name(lazydisk, bad, tmp):
@@ -160,20 +158,33 @@ exec "$BINARY" mount "$URL" "$POINT"
         timeout=30, stdin=subprocess.DEVNULL, env={
             **lazydisk.env, "BINARY": BINARY, "URL": bad.file("/disk.img", DATA), "POINT": point})
     assert time.monotonic() - begun < 5 * slowness()
-    assert done.returncode == 5, done.stderr
+    assert done.returncode == 1, done.stderr
     assert "/dev/fuse" in one_line(done.stderr)
 
 
 # usage
 
+def test_no_verb_at_all_shows_the_verbs(lazydisk):
+    done = lazydisk.run()
+    assert done.returncode == 2
+    for verb in ("mount", "umount", "info", "map", "status", "cache"):
+        assert f"  {verb} " in done.stderr
+
+
+def test_a_format_that_nobody_knows_is_wrong_usage(lazydisk, bad):
+    line = refused(lazydisk, "--format", "floppy", bad.file("/disk.img", DATA), lazydisk.point(),
+                   code=2)
+    assert "floppy" in line and "qcow2" in line
+
+
 @pytest.mark.parametrize("args", [
-    [], ["mount"], ["mount", "x"], ["nonsense"], ["mount", "--nonsense", "a", "b"], ["info"],
+    ["mount"], ["mount", "x"], ["nonsense"], ["mount", "--nonsense", "a", "b"], ["info"],
     ["map"], ["umount"], ["status"], ["cache"], ["cache", "nonsense"], ["cache", "drop"],
     ["cache", "prune"], ["cache", "prune", "--max-size", "much"], ["info", "a", "b"],
     ["mount", "--cache-size", "-1", "a", "b"], ["mount", "--timeout", "soon", "a", "b"],
     ["mount", "--timeout", "0x", "a", "b"], ["mount", "--connections", "0", "a", "b"],
     ["mount", "--retry", "perhaps", "a", "b"], ["mount", "--log-format", "xml", "a", "b"],
-    ["mount", "--format", "floppy", "a", "b"], ["mount", "--cacert"], ["mount", "--foreground=x"],
+    ["mount", "--cacert"], ["mount", "--foreground=x"],
 ], ids=" ".join)
 def test_wrong_usage_is_exit_code_2(lazydisk, args):
     done = lazydisk.run(*args)

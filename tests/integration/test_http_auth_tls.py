@@ -175,7 +175,7 @@ def test_a_password_that_is_revoked_later_fails_reads(lazydisk, bad, password_fi
 def test_headers_come_from_a_file(lazydisk, bad, tmp):
     headers = os.path.join(tmp, "headers")
     with open(headers, "w", encoding="ascii") as f:
-        f.write(f"X-Token: {SECRET}\n\n# a comment\nX-Second:  two words \n")
+        f.write(f"X-Token: {SECRET}\n\nX-Second:  two words \n")
     url = bad.file("/disk.img", DATA, needs={"X-Token": SECRET, "X-Second": "two words"})
     with lazydisk.mounted("--header-file", headers, url) as mount:
         assert_bytes(pread(mount.image(), len(DATA), 0), DATA)

@@ -405,7 +405,7 @@ def test_ranges_are_asked_for_under_the_version_that_was_opened(lazydisk, bad):
 @pytest.mark.parametrize("ranges", [True, False], ids=["ranges", "no ranges"])
 def test_small_images_are_read_whole(lazydisk, bad, data, ranges):
     url = bad.file("/small.img", data, faults=[] if ranges else [faults.no_ranges(data)])
-    with lazydisk.mounted(url) as mount:
+    with lazydisk.mounted("--format", "raw", url) as mount:
         assert_bytes(pread(mount.image(), len(data) + 10, 0), data)
 
 
