@@ -77,7 +77,8 @@ def run(*argv, timeout=300):
     done = subprocess.run(argv, stdin=subprocess.DEVNULL, capture_output=True, text=True,
                           check=False, timeout=timeout)
     if done.returncode != 0:
-        raise Failed(f"{' '.join(argv[:3])}... exited {done.returncode}: {done.stderr.strip()}")
+        name = f"{os.path.basename(argv[0])} {argv[1]}"
+        raise Failed(f"{name} exited {done.returncode}: {done.stderr.strip()}")
     return done.stdout
 
 
