@@ -1,0 +1,352 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The face of the folder: the cache as a whole, and the image that it puts over a slow one. */
+#include "cache/cache.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "cache/disk.h"
+#include "cache/fill.h"
+#include "cache/flight.h"
+#include "cache/keeper.h"
+#include "cache/memory.h"
+#include "cache/pool.h"
+#include "cache/store.h"
+#include "core/cleanup.h"
+#include "core/log.h"
+#include "core/report.h"
+#include "core/workq.h"
+
+#define DEFAULT_FETCHES 32U
+#define DEFAULT_MEMORY  MIB(64)
+#define IN_FLIGHT       MIB(48)
+/* How often a read looks again for bytes that are neither here nor on their way. */
+#define READ_TRIES 8U
+
+struct cache {
+	struct cache_opts opts; /* without dir */
+	struct store *store;    /* NULL in memory mode */
+	struct keeper *keeper;  /* NULL in memory mode */
+	struct memory *memory;
+	struct pool pool;
+	struct workq *queue;
+};
+
+struct cache_counts {
+	_Atomic uint64_t hits;
+	_Atomic uint64_t misses;
+	_Atomic uint64_t joined;
+	_Atomic uint64_t waits;
+	_Atomic uint64_t wait_ns;
+};
+
+struct cache_image {
+	struct image img;
+	struct cache *cache;
+	struct object *object;
+	struct flight flight;
+	struct cache_counts counts;
+};
+
+static int start_queue(struct cache *c, struct err *e)
+{
+	unsigned int n = c->opts.fetches ? c->opts.fetches : DEFAULT_FETCHES;
+	unsigned int ahead = n > 4 ? n * 3 / 8 : 1;
+	/* One more than asked for when there is only one, so that readahead is never in the way. */
+	unsigned int threads = n > 1 ? n : 2;
+	const unsigned int limits[WORKQ_PRIORITIES] = { 0, ahead, ahead > 1 ? ahead / 2 : 1, 1 };
+
+	return workq_new("cache-fetch", threads, limits, &c->queue, e);
+}
+
+static void use_directory(struct cache *c, const char *dir)
+{
+	struct err e = { 0 };
+	int r = store_open(dir, &c->store, &e);
+
+	if (r == 0) {
+		r = keeper_new(c->store, c->opts.max_size, c->opts.min_free, &c->keeper, &e);
+	}
+	if (r < 0) {
+		store_close(c->store);
+		c->store = NULL;
+		log_warn("%s: caching in memory only", e.text);
+	}
+}
+
+int cache_open(const struct cache_opts *opts, struct cache **ret, struct err *e)
+{
+	struct cache *c = calloc(1, sizeof(*c));
+	uint64_t bound = !opts->dir && opts->max_size ? opts->max_size : DEFAULT_MEMORY;
+	int r;
+
+	if (!c) {
+		return err_set(e, -ENOMEM, "out of memory");
+	}
+	c->opts = *opts;
+	c->opts.dir = NULL;
+	pool_init(&c->pool, opts->dir ? IN_FLIGHT : IN_FLIGHT / 2);
+	r = memory_new(bound, &c->pool, &c->memory);
+	if (r < 0) {
+		cache_close(c);
+		return err_set(e, r, "out of memory");
+	}
+	r = start_queue(c, e);
+	if (r < 0) {
+		cache_close(c);
+		return r;
+	}
+	if (opts->dir) {
+		use_directory(c, opts->dir);
+	}
+	*ret = c;
+	return 0;
+}
+
+void cache_close(struct cache *c)
+{
+	if (!c) {
+		return;
+	}
+	workq_free(c->queue);
+	keeper_free(c->keeper);
+	store_close(c->store);
+	memory_free(c->memory);
+	pool_clear(&c->pool);
+	free(c);
+}
+
+int cache_peek(struct cache *c, const char *key, struct cache_known *ret, struct err *e)
+{
+	struct store_meta meta;
+	struct store_object o;
+	char hash[STORE_HASH + 1];
+	int r;
+
+	if (!c->store) {
+		return err_set(e, -ENOENT, "nothing is cached");
+	}
+	store_hash(key, hash);
+	r = store_object_open(c->store, hash, false, &o, e);
+	if (r < 0) {
+		return r == -ENOENT ? r : err_set(e, -ENOENT, "nothing usable is cached");
+	}
+	r = store_meta_read(o.fd, &meta, NULL);
+	store_object_close(&o);
+	if (r < 0 || strcmp(meta.key, key) != 0) {
+		if (r == 0) {
+			store_meta_clear(&meta);
+		}
+		return err_set(e, -ENOENT, "nothing usable is cached");
+	}
+	free(meta.key);
+	*ret = (struct cache_known){ .id = meta.id, .size = meta.size };
+	return 0;
+}
+
+/* --- the image --- */
+
+/* Some reader asked for these bytes: what came ahead of it was of use. */
+static void note_used(struct cache_image *ci, uint64_t off, size_t len)
+{
+	uint64_t last = (off + len - 1) / CACHE_GRANULE;
+
+	for (uint64_t g = off / CACHE_GRANULE; g <= last; g++) {
+		if (bits_reset(&ci->flight.ahead, g)) {
+			atomic_fetch_add(
+				&ci->flight.counts.used, object_granule_len(ci->object, g));
+		}
+	}
+}
+
+/* Reads [off, off + len), whose beginning was absent a moment ago and is in @f if that is not NULL.
+ */
+static int wait_for(struct cache_image *ci, struct fill *f, uint8_t *buf, size_t len, uint64_t off,
+	struct err *e)
+{
+	unsigned int tries = 0;
+
+	while (len > 0) {
+		size_t n = 0;
+		bool began;
+
+		if (f) {
+			int r = flight_serve(&ci->flight, f, buf, len, off, &n, e);
+
+			if (r < 0) {
+				return r;
+			}
+			tries = 0;
+		} else if (++tries > READ_TRIES) {
+			return image_read_at(ci->img.below, buf, len, off, e);
+		}
+		buf += n;
+		off += n;
+		len -= n;
+		n = len > 0 ? ci->object->ops->read(ci->object, buf, len, off) : 0;
+		buf += n;
+		off += n;
+		len -= n;
+		f = len > 0 ? flight_join(&ci->flight, off, len, 0, &began) : NULL;
+	}
+	return 0;
+}
+
+static int cache_read_at(struct image *img, void *buf, size_t len, uint64_t off, struct err *e)
+{
+	struct cache_image *ci = (struct cache_image *)img;
+	size_t n = ci->object->ops->read(ci->object, buf, len, off);
+	struct fill *f;
+	uint64_t began_ns;
+	bool began;
+	int r;
+
+	note_used(ci, off, len);
+	if (n == len) {
+		atomic_fetch_add_explicit(&ci->counts.hits, 1, memory_order_relaxed);
+		return 0;
+	}
+	began_ns = fill_now();
+	f = flight_join(&ci->flight, off + n, len - n, 0, &began);
+	atomic_fetch_add(began ? &ci->counts.misses : &ci->counts.joined, 1);
+	r = wait_for(ci, f, (uint8_t *)buf + n, len - n, off + n, e);
+	atomic_fetch_add(&ci->counts.waits, 1);
+	atomic_fetch_add(&ci->counts.wait_ns, fill_now() - began_ns);
+	return r;
+}
+
+static int cache_extent_at(struct image *img, uint64_t off, struct extent *ret, struct err *e)
+{
+	return image_extent_at(img->below, off, ret, e);
+}
+
+static int cache_allocated(struct image *img, uint64_t *ret, struct err *e)
+{
+	return image_allocated(img->below, ret, e);
+}
+
+static void cache_report(struct image *img, struct report *r)
+{
+	struct cache_image *ci = (struct cache_image *)img;
+	struct flight_counts *fc = &ci->flight.counts;
+	uint64_t ahead = atomic_load(&fc->prefetched);
+	uint64_t used = atomic_load(&fc->used);
+	uint64_t rtt_us;
+	uint64_t rate;
+
+	pthread_mutex_lock(&ci->flight.lock);
+	rtt_us = ci->flight.planner.rtt_us;
+	rate = ci->flight.planner.rate;
+	pthread_mutex_unlock(&ci->flight.lock);
+	report_text(r, "mode", ci->object->mode);
+	report_u64(r, "present_bytes", ci->object->ops->present_bytes(ci->object));
+	report_u64(r, "hits", atomic_load(&ci->counts.hits));
+	report_u64(r, "misses", atomic_load(&ci->counts.misses));
+	report_u64(r, "joined", atomic_load(&ci->counts.joined));
+	report_u64(r, "fills", atomic_load(&fc->fills));
+	report_u64(r, "waits", atomic_load(&ci->counts.waits));
+	report_u64(r, "wait_ms", atomic_load(&ci->counts.wait_ns) / 1000000);
+	report_u64(r, "bytes_demanded", atomic_load(&fc->demanded));
+	report_u64(r, "bytes_prefetched", ahead);
+	report_u64(r, "bytes_wasted", ahead > used ? ahead - used : 0);
+	report_u64(r, "torn", atomic_load(&ci->object->torn));
+	report_u64(r, "bypassed", atomic_load(&ci->object->bypassed));
+	report_u64(r, "rtt_us", rtt_us);
+	report_u64(r, "bytes_per_s", rate);
+}
+
+static void cache_destroy(struct image *img)
+{
+	struct cache_image *ci = (struct cache_image *)img;
+
+	flight_fini(&ci->flight);
+	ci->object->ops->close(ci->object);
+	image_fini(img);
+	free(ci);
+}
+
+static const struct image_ops cache_ops = {
+	.name = "cache",
+	.read_at = cache_read_at,
+	.extent_at = cache_extent_at,
+	.allocated = cache_allocated,
+	.report = cache_report,
+	.destroy = cache_destroy,
+};
+
+static int open_in_memory(struct cache *c, struct image *below, struct object **ret, struct err *e)
+{
+	int r;
+
+	if ((below->flags & IMAGE_SEQUENTIAL) && below->size > memory_limit(c->memory)) {
+		return err_set(e, -ENOTSUP,
+			"this image of %" PRIu64
+			" bytes can only be read from its beginning on: it needs a cache directory",
+			below->size);
+	}
+	r = memory_open(c->memory, below->size, ret);
+	return r < 0 ? err_set(e, r, "out of memory") : 0;
+}
+
+static int open_object(
+	struct cache *c, const char *key, struct image *below, struct object **ret, struct err *e)
+{
+	struct err why = { 0 };
+	struct store_meta want = { .size = below->size };
+	int r;
+
+	if (!c->store) {
+		return open_in_memory(c, below, ret, e);
+	}
+	want.key = strdup(key);
+	want.id = strdup(below->id);
+	if (!want.key || !want.id) {
+		store_meta_clear(&want);
+		return err_set(e, -ENOMEM, "out of memory");
+	}
+	r = disk_open(
+		c->store, c->keeper, &c->pool, &want, below->flags & IMAGE_UNVERSIONED, ret, &why);
+	store_meta_clear(&want);
+	if (r < 0) {
+		log_warn("%s: this image is cached in memory only", why.text);
+		r = open_in_memory(c, below, ret, e);
+	}
+	return r;
+}
+
+int cache_image_open(
+	struct cache *c, const char *key, struct image *below, struct image **ret, struct err *e)
+{
+	struct cache_image *ci = calloc(1, sizeof(*ci));
+	int r;
+
+	if (!ci) {
+		return err_set(e, -ENOMEM, "out of memory");
+	}
+	r = open_object(c, key, below, &ci->object, e);
+	if (r < 0) {
+		free(ci);
+		return r;
+	}
+	r = image_init(&ci->img, &cache_ops, below, below->size, below->id);
+	if (r == 0) {
+		r = flight_init(&ci->flight, below, ci->object, &c->pool, c->queue);
+	}
+	if (r < 0) {
+		free(ci->img.id);
+		ci->object->ops->close(ci->object);
+		free(ci);
+		return err_set(e, r, "out of memory");
+	}
+	ci->img.block = CACHE_GRANULE;
+	ci->cache = c;
+	*ret = &ci->img;
+	return 0;
+}
+
+struct blobs *cache_image_blobs(struct image *img)
+{
+	return ((struct cache_image *)img)->object->blobs;
+}

@@ -1,0 +1,16 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* An object whose granules are in a directory of the store: files `data` and `map`. */
+#ifndef CACHE_DISK_H
+#define CACHE_DISK_H
+
+#include "cache/keeper.h"
+#include "cache/object.h"
+#include "cache/pool.h"
+#include "cache/store.h"
+
+/* Opens (or creates, or empties when it is of another id or size, or @fresh) the object @key.
+ * -EBUSY: another process uses it under another id. Other errors: the store cannot be used. */
+int disk_open(struct store *s, struct keeper *k, struct pool *p, const struct store_meta *want,
+	bool fresh, struct object **ret, struct err *e);
+
+#endif

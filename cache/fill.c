@@ -1,0 +1,297 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Fetching one run of granules: against other processes, from the image below, into the store. */
+#include "cache/fill.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "core/cleanup.h"
+
+/* How long another process's fetch of the same bytes is waited for: RTTs, and bounds in us. */
+#define CLAIM_RTTS    4U
+#define CLAIM_LEAST   20000U
+#define CLAIM_MOST    1000000U
+#define CLAIM_STEP_US 2000U
+
+uint64_t fill_now(void)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	return (uint64_t)t.tv_sec * 1000000000 + (uint64_t)t.tv_nsec;
+}
+
+void fill_unref(struct fill *f)
+{
+	if (--f->refs > 0) {
+		return;
+	}
+	for (size_t i = 0; i < f->count; i++) {
+		pool_put(f->flight->pool, f->blocks[i]);
+	}
+	pool_release(f->flight->pool, f->promised);
+	pthread_cond_destroy(&f->wake);
+	free(f);
+}
+
+static int allocate(struct fill *f)
+{
+	for (size_t i = 0; i < f->count; i++) {
+		f->blocks[i] = pool_get(f->flight->pool);
+		if (!f->blocks[i]) {
+			return -ENOMEM;
+		}
+	}
+	return 0;
+}
+
+static uint64_t first_granule(const struct fill *f)
+{
+	return f->off / CACHE_GRANULE;
+}
+
+static bool try_claim(struct fill *f)
+{
+	struct object *o = f->flight->object;
+
+	f->claimed = !o->ops->claim || o->ops->claim(o, first_granule(f), f->count);
+	return f->claimed;
+}
+
+static void unclaim(struct fill *f, size_t from, size_t to)
+{
+	struct object *o = f->flight->object;
+
+	if (f->claimed && o->ops->unclaim && from < to) {
+		o->ops->unclaim(o, first_granule(f) + from, to - from);
+	}
+}
+
+static bool is_ending(struct flight *fl)
+{
+	LOCK_SCOPE(&fl->lock);
+
+	return fl->ending;
+}
+
+static bool all_present(const struct fill *f)
+{
+	struct object *o = f->flight->object;
+
+	for (size_t i = 0; i < f->count; i++) {
+		if (!o->ops->present(o, first_granule(f) + i)) {
+			return false;
+		}
+	}
+	return true;
+}
+
+/* Another process may be fetching the same: give it the time that a fetch takes. */
+static void claim(struct fill *f)
+{
+	struct flight *fl = f->flight;
+	uint64_t patience;
+
+	if (try_claim(f)) {
+		return;
+	}
+	pthread_mutex_lock(&fl->lock);
+	patience = max_u64(CLAIM_LEAST, min_u64(fl->planner.rtt_us * CLAIM_RTTS, CLAIM_MOST));
+	pthread_mutex_unlock(&fl->lock);
+	for (uint64_t us = 0; us < patience && !is_ending(fl); us += CLAIM_STEP_US) {
+		usleep(CLAIM_STEP_US);
+		if (try_claim(f) || all_present(f)) {
+			return;
+		}
+	}
+}
+
+/* More bytes are in the blocks: whoever waits for them may take them. @fetched: so many of them
+ * came over the link. */
+static bool arrive(struct fill *f, uint64_t n, uint64_t fetched)
+{
+	struct flight *fl = f->flight;
+	LOCK_SCOPE(&fl->lock);
+
+	f->arrived += n;
+	fl->delivered += fetched;
+	if (f->arrived >= f->wake_at) {
+		f->wake_at = UINT64_MAX;
+		pthread_cond_broadcast(&f->wake);
+	}
+	return !fl->ending;
+}
+
+/* What has become present since the fill was planned is taken from the store. */
+static void absorb(struct fill *f)
+{
+	struct object *o = f->flight->object;
+
+	for (size_t i = 0; i < f->count; i++) {
+		uint64_t g = first_granule(f) + i;
+		size_t len = object_granule_len(o, g);
+
+		if (!o->ops->present(o, g) ||
+			o->ops->read(o, f->blocks[i], len, g * CACHE_GRANULE) != len) {
+			break;
+		}
+		f->absorbed += len;
+		(void)arrive(f, len, 0);
+	}
+}
+
+static void note_first_byte(struct fill *f)
+{
+	struct flight *fl = f->flight;
+	LOCK_SCOPE(&fl->lock);
+
+	f->first_ns = fill_now();
+	f->delivered_before = fl->delivered;
+	planner_first_byte(&fl->planner, (f->first_ns - f->began_ns) / 1000);
+}
+
+static int fill_sink(void *ctx, uint64_t off, const void *buf, size_t n)
+{
+	struct fill *f = ctx;
+	const uint8_t *src = buf;
+	uint64_t at = off - f->off;
+	size_t left = n;
+
+	assert(off >= f->off && range_within(at, n, f->count * (uint64_t)CACHE_GRANULE));
+	if (f->first_ns == 0) {
+		note_first_byte(f);
+	}
+	while (left > 0) {
+		size_t within = at % CACHE_GRANULE;
+		size_t piece = min_u64(left, CACHE_GRANULE - within);
+
+		memcpy(f->blocks[at / CACHE_GRANULE] + within, src, piece);
+		src += piece;
+		at += piece;
+		left -= piece;
+	}
+	return arrive(f, n, n) ? 0 : -ECANCELED;
+}
+
+static int fetch(struct fill *f, struct err *e)
+{
+	struct flight *fl = f->flight;
+	int r;
+
+	if (is_ending(fl)) {
+		return err_set(e, -ECANCELED, "the image is being closed");
+	}
+	r = allocate(f);
+	if (r < 0) {
+		return err_set(e, r, "out of memory");
+	}
+	claim(f);
+	absorb(f);
+	if (f->absorbed == f->len) {
+		return 0;
+	}
+	atomic_fetch_add(&fl->counts.fills, 1);
+	f->began_ns = fill_now();
+	return image_stream_at(
+		fl->below, f->off + f->absorbed, f->len - f->absorbed, fill_sink, f, e);
+}
+
+/* Takes back what was said of granules that did not come after all. */
+static void unpromise(struct fill *f, size_t whole)
+{
+	struct flight *fl = f->flight;
+
+	for (size_t i = whole; i < f->count; i++) {
+		uint64_t g = first_granule(f) + i;
+
+		if (bits_reset(&fl->ahead, g)) {
+			atomic_fetch_sub(&fl->counts.prefetched, object_granule_len(fl->object, g));
+		}
+	}
+}
+
+static void note_success(struct fill *f)
+{
+	struct flight *fl = f->flight;
+
+	fl->failures = 0;
+	fl->quiet_until = 0;
+	if (f->first_ns) {
+		planner_rate(&fl->planner, fl->delivered - f->delivered_before,
+			(fill_now() - f->first_ns) / 1000);
+	}
+}
+
+/* The transfer is over: waiters learn of it. Returns the number of whole granules that came. */
+static size_t settle(struct fill *f, int code, const struct err *e)
+{
+	struct flight *fl = f->flight;
+	size_t whole = f->arrived == f->len ? f->count : f->arrived / CACHE_GRANULE;
+
+	if (code < 0) {
+		unclaim(f, whole, f->count);
+	}
+	LOCK_SCOPE(&fl->lock);
+	f->ended = true;
+	f->code = code;
+	if (code < 0) {
+		f->err = *e;
+		f->len = min_u64(whole * (uint64_t)CACHE_GRANULE, f->len);
+		unpromise(f, whole);
+		if (code != -ECANCELED) {
+			fl->quiet_until =
+				fill_now() + (UINT64_C(100000000) << min_u64(fl->failures, 7));
+			fl->failures++;
+		}
+	} else {
+		note_success(f);
+	}
+	pthread_cond_broadcast(&f->wake);
+	return whole;
+}
+
+static void leave_table(struct fill *f)
+{
+	struct flight *fl = f->flight;
+	LOCK_SCOPE(&fl->lock);
+	struct fill **link = &fl->fills;
+
+	while (*link != f) {
+		link = &(*link)->next;
+	}
+	*link = f->next;
+	fl->count--;
+	if (f->wanted) {
+		fl->demands--;
+	}
+	fill_unref(f);
+	if (fl->count == 0) {
+		pthread_cond_broadcast(&fl->idle);
+	}
+}
+
+void fill_run(struct work *w)
+{
+	struct fill *f = (struct fill *)w;
+	struct object *o = f->flight->object;
+	struct err e = { 0 };
+	int code = fetch(f, &e);
+	size_t whole;
+	size_t had;
+
+	/* Without the claim nothing may be written under granules: see map.h. */
+	if (!f->claimed) {
+		(void)try_claim(f);
+	}
+	whole = settle(f, code, &e);
+	had = f->absorbed / CACHE_GRANULE;
+	if (f->claimed && whole > had) {
+		(void)o->ops->put(o, first_granule(f) + had, f->blocks + had, whole - had);
+	}
+	unclaim(f, 0, whole);
+	leave_table(f);
+}

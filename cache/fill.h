@@ -1,0 +1,43 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* One fill: a run of granules on its way, and the job that fetches it. For flight.c and fill.c. */
+#ifndef CACHE_FILL_H
+#define CACHE_FILL_H
+
+#include "cache/flight.h"
+
+struct fill {
+	struct work work;
+	struct flight *flight;
+	struct fill *next; /* in the flight's table */
+	uint64_t off;      /* a multiple of the granule */
+	/* Under the flight's lock: */
+	uint64_t len;     /* shrinks when the fetch fails */
+	uint64_t arrived; /* bytes in the blocks */
+	uint64_t wake_at; /* the least that a waiter waits for */
+	pthread_cond_t wake;
+	unsigned int refs; /* the table's, and one a waiter */
+	bool wanted;       /* a reader waits, or did */
+	bool ended;
+	int code; /* when ended */
+	struct err err;
+	/* The job's: */
+	bool claimed;
+	uint64_t absorbed; /* bytes at the beginning that were found present after all */
+	uint64_t began_ns;
+	uint64_t first_ns;         /* when the first byte came; 0 before */
+	uint64_t delivered_before; /* flight's counter at that time */
+	size_t promised;           /* blocks */
+	size_t count;              /* blocks */
+	uint8_t *blocks[];
+};
+
+/* The job. */
+void fill_run(struct work *w);
+
+/* Gives up one reference; under the flight's lock. */
+void fill_unref(struct fill *f);
+
+/* Nanoseconds of a clock that never goes back. */
+uint64_t fill_now(void);
+
+#endif

@@ -1,0 +1,290 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The table of fills: planning them around each other, finding them by overlap, waiting. */
+#include "cache/flight.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "cache/fill.h"
+#include "core/cleanup.h"
+
+/* Percent of the promised memory that bytes nobody waits for may take. */
+#define SHARE_AHEAD 85U
+#define SHARE_HINT  40U
+
+static const unsigned int class_priority[] = { 0, 1, 2 };
+
+int flight_init(struct flight *fl, struct image *below, struct object *object, struct pool *pool,
+	struct workq *queue)
+{
+	*fl = (struct flight){
+		.below = below,
+		.object = object,
+		.pool = pool,
+		.queue = queue,
+	};
+	if (bits_init(&fl->ahead, object->granules) < 0) {
+		return -ENOMEM;
+	}
+	planner_init(&fl->planner);
+	pthread_mutex_init(&fl->lock, NULL);
+	pthread_cond_init(&fl->idle, NULL);
+	return 0;
+}
+
+/* The fill that covers @off, or NULL. */
+static struct fill *covering(const struct flight *fl, uint64_t off)
+{
+	struct fill *f = fl->fills;
+
+	while (f && (off < f->off || off - f->off >= f->len)) {
+		f = f->next;
+	}
+	return f;
+}
+
+/* How many granules from @g on, @most at most, are neither present nor on their way. */
+static size_t absent_run(const struct flight *fl, uint64_t g, size_t most)
+{
+	struct object *o = fl->object;
+	uint64_t end = min_u64(g + most, o->granules);
+	size_t n = 0;
+
+	for (const struct fill *f = fl->fills; f; f = f->next) {
+		uint64_t first = f->off / CACHE_GRANULE;
+
+		if (f->len > 0 && first + object_granules(f->len) > g) {
+			end = min_u64(end, max_u64(first, g));
+		}
+	}
+	while (g + n < end && !o->ops->present(o, g + n)) {
+		n++;
+	}
+	return n;
+}
+
+static void want(struct fill *f)
+{
+	if (!f->wanted) {
+		f->wanted = true;
+		f->flight->demands++;
+		workq_promote(f->flight->queue, &f->work, class_priority[FILL_DEMAND]);
+	}
+}
+
+/* Promises memory for @asked granules, which somebody waits for when @demand, and as much of @extra
+ * as there is room for. Returns the number of granules; 0: no memory. */
+static size_t promise(struct flight *fl, size_t asked, size_t extra, enum fill_class class)
+{
+	unsigned int share = class == FILL_HINT ? SHARE_HINT : SHARE_AHEAD;
+
+	if (class == FILL_DEMAND) {
+		pool_owe(fl->pool, asked);
+	} else {
+		extra += asked;
+		asked = 0;
+	}
+	while (extra > 0 && !pool_promise(fl->pool, extra, share)) {
+		extra /= 2;
+	}
+	return asked + extra;
+}
+
+/* Says of granules from @from on that they come before anybody asked. */
+static void mark_ahead(struct flight *fl, uint64_t from, uint64_t to)
+{
+	for (; from < to; from++) {
+		if (!bits_set(&fl->ahead, from)) {
+			atomic_fetch_add(
+				&fl->counts.prefetched, object_granule_len(fl->object, from));
+		}
+	}
+}
+
+/* Starts a fill of @asked granules from @g on, and up to @extra more. Returns its granules. */
+static size_t launch(
+	struct flight *fl, uint64_t g, size_t asked, size_t extra, enum fill_class class)
+{
+	size_t count = promise(fl, asked, extra, class);
+	struct fill *f;
+
+	if (count == 0) {
+		return 0;
+	}
+	f = calloc(1, sizeof(*f) + count * sizeof(f->blocks[0]));
+	if (!f) {
+		pool_release(fl->pool, count);
+		return 0;
+	}
+	f->work.run = fill_run;
+	f->work.priority = class_priority[class];
+	f->flight = fl;
+	f->off = g * CACHE_GRANULE;
+	f->len = min_u64(count * (uint64_t)CACHE_GRANULE, fl->object->size - f->off);
+	f->wake_at = UINT64_MAX;
+	f->refs = 1;
+	f->count = count;
+	f->promised = count;
+	pthread_cond_init(&f->wake, NULL);
+	if (class == FILL_DEMAND) {
+		f->wanted = true;
+		fl->demands++;
+		atomic_fetch_add(
+			&fl->counts.demanded, min_u64(asked * (uint64_t)CACHE_GRANULE, f->len));
+		mark_ahead(fl, g + asked, g + count);
+	} else {
+		mark_ahead(fl, g, g + count);
+	}
+	f->next = fl->fills;
+	fl->fills = f;
+	fl->count++;
+	workq_push(fl->queue, &f->work);
+	return count;
+}
+
+static bool speculates(const struct flight *fl)
+{
+	return !atomic_load(&fl->object->bypass) &&
+	       (fl->quiet_until == 0 || fill_now() >= fl->quiet_until);
+}
+
+/* Launches what is needed for [off, off + len) of @class, and @ahead more in the last fill. Returns
+ * where it stopped: at or behind the end of the range, or where memory ended. */
+static uint64_t cover(
+	struct flight *fl, uint64_t off, uint64_t len, uint64_t ahead, enum fill_class class)
+{
+	uint64_t pos = round_down(off, CACHE_GRANULE);
+	uint64_t end = off + len;
+
+	while (pos < end) {
+		struct fill *f = covering(fl, pos);
+		uint64_t g = pos / CACHE_GRANULE;
+		size_t left = min_u64(object_granules(end - pos), FILL_GRANULES);
+		size_t run;
+
+		if (f) {
+			if (class == FILL_DEMAND) {
+				want(f);
+			}
+			pos = f->off + f->len;
+			continue;
+		}
+		run = absent_run(fl, g, FILL_GRANULES);
+		if (run == 0) {
+			pos += CACHE_GRANULE;
+			continue;
+		}
+		left = min_u64(left, run);
+		run = launch(fl, g, left, min_u64(run - left, ahead / CACHE_GRANULE), class);
+		if (run == 0) {
+			break;
+		}
+		pos += run * (uint64_t)CACHE_GRANULE;
+	}
+	return pos;
+}
+
+uint64_t flight_fetch(struct flight *fl, uint64_t off, uint64_t len, enum fill_class class)
+{
+	LOCK_SCOPE(&fl->lock);
+	uint64_t end = off;
+
+	if (!fl->ending && speculates(fl)) {
+		end = cover(fl, off, len, 0, class);
+	}
+	return end > off ? min_u64(end - off, len) : 0;
+}
+
+struct fill *flight_join(
+	struct flight *fl, uint64_t off, size_t len, uint64_t ahead, bool *ret_began)
+{
+	LOCK_SCOPE(&fl->lock);
+	unsigned int before = fl->count;
+	struct fill *f;
+
+	if (!fl->ending) {
+		(void)cover(fl, off, len, speculates(fl) ? ahead : 0, FILL_DEMAND);
+	}
+	*ret_began = fl->count != before;
+	f = covering(fl, off);
+	if (f) {
+		f->refs++;
+	}
+	return f;
+}
+
+/* Waits until @need bytes of @f have arrived or it is clear that they will not. */
+static int await(struct flight *fl, struct fill *f, uint64_t need, struct err *e)
+{
+	while (f->arrived < need && !f->ended && !fl->ending) {
+		f->wake_at = min_u64(f->wake_at, need);
+		pthread_cond_wait(&f->wake, &fl->lock);
+	}
+	if (f->arrived >= need) {
+		return 0;
+	}
+	if (f->ended && f->code < 0) {
+		if (e) {
+			*e = f->err;
+		}
+		return f->code;
+	}
+	return err_set(e, -ECANCELED, "the image is being closed");
+}
+
+static void copy_out(const struct fill *f, uint8_t *buf, size_t len, uint64_t at)
+{
+	while (len > 0) {
+		size_t within = at % CACHE_GRANULE;
+		size_t n = min_u64(len, CACHE_GRANULE - within);
+
+		memcpy(buf, f->blocks[at / CACHE_GRANULE] + within, n);
+		buf += n;
+		at += n;
+		len -= n;
+	}
+}
+
+int flight_serve(struct flight *fl, struct fill *f, uint8_t *buf, size_t len, uint64_t off,
+	size_t *ret, struct err *e)
+{
+	uint64_t covered = (uint64_t)f->count * CACHE_GRANULE - (off - f->off);
+	size_t n = min_u64(len, covered);
+	int r;
+
+	pthread_mutex_lock(&fl->lock);
+	r = await(fl, f, off - f->off + n, e);
+	pthread_mutex_unlock(&fl->lock);
+	if (r == 0) {
+		copy_out(f, buf, n, off - f->off);
+		*ret = n;
+	}
+	pthread_mutex_lock(&fl->lock);
+	fill_unref(f);
+	pthread_mutex_unlock(&fl->lock);
+	return r;
+}
+
+void flight_interrupt(struct flight *fl)
+{
+	LOCK_SCOPE(&fl->lock);
+
+	fl->ending = true;
+	for (struct fill *f = fl->fills; f; f = f->next) {
+		pthread_cond_broadcast(&f->wake);
+	}
+}
+
+void flight_fini(struct flight *fl)
+{
+	flight_interrupt(fl);
+	pthread_mutex_lock(&fl->lock);
+	while (fl->count > 0) {
+		pthread_cond_wait(&fl->idle, &fl->lock);
+	}
+	pthread_mutex_unlock(&fl->lock);
+	pthread_cond_destroy(&fl->idle);
+	pthread_mutex_destroy(&fl->lock);
+	bits_fini(&fl->ahead);
+}

@@ -1,0 +1,88 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * What is on its way: the table of fills of one image. A fill fetches a run of granules that are
+ * neither present nor in another fill, on a thread of the queue; readers find the fill that covers
+ * their bytes, by overlap, and are served from its buffer as soon as these have arrived, whatever
+ * becomes of the rest. Thread-safe.
+ */
+#ifndef CACHE_FLIGHT_H
+#define CACHE_FLIGHT_H
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "cache/bits.h"
+#include "cache/object.h"
+#include "cache/planner.h"
+#include "cache/pool.h"
+#include "core/image.h"
+#include "core/workq.h"
+
+struct fill;
+
+enum fill_class {
+	FILL_DEMAND,    /* a reader waits */
+	FILL_READAHEAD, /* a reader is expected soon */
+	FILL_HINT,      /* somebody said so */
+};
+
+#define FILL_GRANULES 128U /* of one fill at most: 8 MiB */
+
+struct flight_counts {
+	_Atomic uint64_t fills;
+	_Atomic uint64_t demanded;   /* bytes */
+	_Atomic uint64_t prefetched; /* bytes */
+	_Atomic uint64_t used;       /* bytes of the prefetched ones that were read */
+};
+
+struct flight {
+	struct image *below;
+	struct object *object;
+	struct pool *pool;
+	struct workq *queue;
+	struct bits ahead; /* granules that came before anybody asked, and nobody asked since */
+	struct flight_counts counts;
+
+	pthread_mutex_t lock; /* protects all below, and the fills */
+	pthread_cond_t idle;
+	struct fill *fills;
+	unsigned int count;
+	unsigned int demands; /* fills that somebody waits for */
+	struct planner planner;
+	uint64_t delivered;    /* bytes arrived, ever */
+	uint64_t quiet_until;  /* no fetching ahead before: the last one failed; ns */
+	unsigned int failures; /* of fetching ahead, in a row */
+	bool ending;
+};
+
+/* All but the counts are borrowed for the life of the flight. */
+int flight_init(struct flight *fl, struct image *below, struct object *object, struct pool *pool,
+	struct workq *queue);
+
+/* Ends what can be ended: queued fills vanish, those under way stop at their next byte, readers
+ * get -ECANCELED. */
+void flight_interrupt(struct flight *fl);
+
+/* flight_interrupt(), then waits until no fill is left. */
+void flight_fini(struct flight *fl);
+
+/* Has [off, off + len), as far as it is absent and not on its way, fetched ahead of its readers.
+ * Returns how many bytes from @off on are taken care of: less than @len when memory is short or
+ * fetching ahead makes no sense now. */
+uint64_t flight_fetch(struct flight *fl, uint64_t off, uint64_t len, enum fill_class class);
+
+/* For a reader of [off, off + len): gets all of it on its way, and @ahead bytes more where a fetch
+ * of them can be one with the last. Returns the fill that covers @off, to be given to
+ * flight_serve(); NULL: nothing is on its way there, either because it is present or because there
+ * is no memory. *ret_began: whether a fetch was begun. */
+struct fill *flight_join(
+	struct flight *fl, uint64_t off, size_t len, uint64_t ahead, bool *ret_began);
+
+/* Waits for the part of [off, off + len) that @f covers and copies it; *ret is its length. Gives
+ * @f up. -ECANCELED after flight_interrupt(). */
+int flight_serve(struct flight *fl, struct fill *f, uint8_t *buf, size_t len, uint64_t off,
+	size_t *ret, struct err *e);
+
+#endif

@@ -1,0 +1,65 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Where the granules of one image are kept: on disk (disk.c) or in bounded memory (memory.c). The
+ * engine above knows only this table. All functions are thread-safe. A granule that cannot be kept
+ * or read back is simply absent: nothing here fails, because everything can be fetched again.
+ */
+#ifndef CACHE_OBJECT_H
+#define CACHE_OBJECT_H
+
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "cache/cache.h"
+#include "core/bytes.h"
+
+struct object;
+
+struct object_ops {
+	/* Copies the beginning of [off, off + len) that is present; returns how many bytes. */
+	size_t (*read)(struct object *o, uint8_t *buf, size_t len, uint64_t off);
+
+	/* Whether a read of @granule would (very likely) find it. */
+	bool (*present)(struct object *o, uint64_t granule);
+
+	/* Keeps @count granules from @first on; @blocks hold their bytes, the last one of the image
+	 * may be short. Returns false when they were not all kept. */
+	bool (*put)(struct object *o, uint64_t first, uint8_t *const *blocks, size_t count);
+
+	/* Claims granules for fetching against other processes; false: somebody has some of them.
+	 * NULL: there are no others. */
+	bool (*claim)(struct object *o, uint64_t first, uint64_t count);
+	void (*unclaim)(struct object *o, uint64_t first, uint64_t count);
+
+	/* Bytes of the image that are present. */
+	uint64_t (*present_bytes)(struct object *o);
+
+	void (*close)(struct object *o);
+};
+
+struct object {
+	const struct object_ops *ops;
+	uint64_t size;
+	uint64_t granules;
+	const char *mode;          /* "disk", "memory" */
+	_Atomic uint64_t torn;     /* granules that were recorded as present and were not right */
+	_Atomic uint64_t bypassed; /* granules that were not kept */
+	_Atomic uint64_t absent;   /* granules not present, as far as this process knows */
+	_Atomic bool bypass;       /* nothing can be kept now: fetch only what is asked for */
+	struct blobs *blobs;
+};
+
+static inline uint64_t object_granules(uint64_t size)
+{
+	return div_round_up(size, CACHE_GRANULE);
+}
+
+/* Bytes of granule @g: CACHE_GRANULE, less at the end of the image. */
+static inline size_t object_granule_len(const struct object *o, uint64_t g)
+{
+	return min_u64(CACHE_GRANULE, o->size - g * CACHE_GRANULE);
+}
+
+#endif

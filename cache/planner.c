@@ -1,0 +1,98 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Estimates of the link, and the sizes that follow from them. */
+#include "cache/planner.h"
+
+#include "cache/cache.h"
+#include "core/bytes.h"
+
+/* What is assumed of a link before it was measured. */
+#define GUESS_RTT_US 20000U
+#define GUESS_RATE   50000000U
+/* Shorter or smaller samples say more about buffers than about the link. */
+#define RATE_MIN_BYTES 131072U
+#define RATE_MIN_US    500U
+/* The share of speculative bytes that must be used for speculation at full size. */
+#define FULL_USE 0.25
+/* Bytes after which an observation of use counts half. */
+#define USE_HALF_LIFE ((double)(8 << 20))
+
+void planner_init(struct planner *p)
+{
+	*p = (struct planner){
+		.ahead_fetched = 2 << 20,
+		.ahead_used = 1 << 20,
+	};
+}
+
+/* The smallest of late counts most: queues and slow servers only ever add to it. */
+void planner_first_byte(struct planner *p, uint64_t us)
+{
+	us = max_u64(us, 1);
+	if (p->rtt_us == 0 || us < p->rtt_us) {
+		p->rtt_us = us;
+	} else {
+		p->rtt_us += (us - p->rtt_us) / 32;
+	}
+}
+
+void planner_rate(struct planner *p, uint64_t bytes, uint64_t us)
+{
+	uint64_t sample;
+
+	if (bytes < RATE_MIN_BYTES || us < RATE_MIN_US) {
+		return;
+	}
+	sample = bytes * 1000000 / us;
+	if (p->rate == 0) {
+		p->rate = sample;
+	} else if (sample > p->rate) {
+		p->rate += (sample - p->rate) / 2;
+	} else {
+		p->rate -= (p->rate - sample) / 16;
+	}
+}
+
+void planner_usage(struct planner *p, uint64_t fetched, uint64_t used)
+{
+	double more = (double)(fetched - p->seen_fetched);
+	double keep = USE_HALF_LIFE / (USE_HALF_LIFE + more);
+
+	p->ahead_fetched = p->ahead_fetched * keep + more;
+	p->ahead_used = p->ahead_used * keep + (double)(used - p->seen_used);
+	p->seen_fetched = fetched;
+	p->seen_used = used;
+}
+
+uint64_t planner_bdp(const struct planner *p)
+{
+	uint64_t rtt = p->rtt_us ? p->rtt_us : GUESS_RTT_US;
+	uint64_t rate = p->rate ? p->rate : GUESS_RATE;
+
+	return min_u64(rtt, 10000000) * min_u64(rate, UINT64_C(100000000000)) / 1000000;
+}
+
+static uint64_t clamp(uint64_t n, uint64_t least, uint64_t most)
+{
+	return min_u64(max_u64(n, least), most);
+}
+
+uint64_t planner_fill(const struct planner *p, unsigned int others)
+{
+	double use = p->ahead_used / (p->ahead_fetched + 1) / FULL_USE;
+	double size = 2 * (double)planner_bdp(p) / (others + 1);
+
+	if (use < 1) {
+		size *= use * use;
+	}
+	return clamp((uint64_t)size, CACHE_GRANULE, MIB(8));
+}
+
+uint64_t planner_chunk(const struct planner *p)
+{
+	return round_down(clamp(planner_bdp(p) / 2, KIB(512), MIB(4)), CACHE_GRANULE);
+}
+
+uint64_t planner_window(const struct planner *p)
+{
+	return clamp(3 * planner_bdp(p), MIB(4), MIB(64));
+}
