@@ -5,6 +5,8 @@ import errno
 import os
 import random
 import re
+import signal
+import subprocess
 import threading
 import time
 
@@ -13,7 +15,8 @@ import pytest
 import faults
 from badserver import http_date
 from command import slowness
-from util import KIB, MIB, assert_bytes, offset_words, one_line, pread, seeded_bytes
+from util import (KIB, MIB, assert_bytes, mounts_at, offset_words, one_line, pread, seeded_bytes,
+                  wait_for)
 
 SIZE = 3 * MIB
 HEAD = 1 * MIB  # a fault `beyond` it leaves the opening of the image alone
@@ -311,6 +314,47 @@ def test_an_image_of_another_size_is_noticed_without_any_validator(lazydisk, bad
         assert_bytes(pread(mount.image(), 4096, 0), DATA[:4096])
         bad.change("/disk.img", data=OTHER + bytes(512))
         assert read_all(mount.image(), DATA)
+
+
+# ending while a server stalls
+
+@pytest.fixture(name="stalled")
+def fixture_stalled(lazydisk, bad):
+    """A mount, and a process that waits for bytes which never come."""
+    url = faulty(bad, [faults.beyond(2 * MIB, faults.delay(3600))])
+    mount = lazydisk.start("--timeout", 600, "--readahead", 0, url)
+    assert_bytes(pread(mount.image(), 4096, 0), DATA[:4096])
+    bad.forget()
+    reader = subprocess.Popen(["dd", f"if={mount.image()}", "bs=4k", "skip=600", "count=1"],
+                              stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    wait_for(lambda: any(r.ranged and r.start >= 2 * MIB for r in bad.requests()), 10,
+             "the read to reach the server")
+    yield mount, reader
+    mount.destroy()
+    reader.kill()
+    reader.wait(20)
+
+
+def test_a_reader_that_waits_can_be_killed(stalled):
+    mount, reader = stalled
+    reader.kill()
+    reader.wait(5 * slowness())
+    assert_bytes(pread(mount.image(), 4096, 0), DATA[:4096])
+
+
+@pytest.mark.parametrize("sig", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_ends_the_mount_while_a_reader_waits(stalled, sig):
+    mount, reader = stalled
+    mount.signal(sig)
+    mount.wait_end(10)
+    assert not mounts_at(mount.point)
+    assert reader.wait(5 * slowness()) != 0
+
+
+def test_other_reads_go_on_while_one_waits(stalled):
+    mount, _ = stalled
+    for at in range(0, MIB, 64 * KIB):
+        assert_bytes(pread(mount.image(), 4096, at), DATA[at:at + 4096], at)
 
 
 # redirects

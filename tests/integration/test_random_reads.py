@@ -8,7 +8,7 @@ import threading
 import pytest
 
 import faults
-from util import KIB, MIB, first_difference
+from util import KIB, MIB, first_difference, read_exactly
 
 SEED = int(os.environ.get("LAZYDISK_TEST_SEED", "0")) or int.from_bytes(os.urandom(4), "little")
 READS = 250
@@ -29,7 +29,7 @@ def random_reads(path, reference, seed, wrong):
                 at = rng.randrange(size)
             if rng.random() < 0.1:
                 os.posix_fadvise(ours, 0, 0, os.POSIX_FADV_DONTNEED)
-            got, want = os.pread(ours, length, at), os.pread(theirs, length, at)
+            got, want = read_exactly(ours, length, at), read_exactly(theirs, length, at)
             if got != want:
                 wrong.append((seed, at, length, at + first_difference(got, want)))
                 return

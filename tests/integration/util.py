@@ -48,19 +48,21 @@ def run(*argv, **kwargs):
     return done.stdout
 
 
+def read_exactly(fd, length, offset):
+    """@length bytes, or fewer only at the end of the file: after a short read comes its error."""
+    data = os.pread(fd, length, offset)
+    while len(data) < length:
+        more = os.pread(fd, length - len(data), offset + len(data))
+        if not more:
+            break
+        data += more
+    return data
+
+
 def pread(path, length, offset):
-    """Exactly @length bytes, or fewer only at the end of the file."""
     fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
-        parts = []
-        while length:
-            part = os.pread(fd, length, offset)
-            if not part:
-                break
-            parts.append(part)
-            length -= len(part)
-            offset += len(part)
-        return b"".join(parts)
+        return read_exactly(fd, length, offset)
     finally:
         os.close(fd)
 
@@ -110,20 +112,10 @@ def assert_same(path, reference, chunk=4 * MIB):
     try:
         for offset in range(0, size, chunk):
             length = min(chunk, size - offset)
-            assert_bytes(_read_exact(a, length, offset), _read_exact(b, length, offset), offset)
+            assert_bytes(read_exactly(a, length, offset), read_exactly(b, length, offset), offset)
     finally:
         os.close(a)
         os.close(b)
-
-
-def _read_exact(fd, length, offset):
-    data = os.pread(fd, length, offset)
-    while len(data) < length:
-        more = os.pread(fd, length - len(data), offset + len(data))
-        if not more:
-            break
-        data += more
-    return data
 
 
 def segments(path):
