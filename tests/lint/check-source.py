@@ -17,7 +17,7 @@ EVERYWHERE = (
     (r'//', 'comments are written /* like this */'),
 )
 OUTSIDE_TOOLS = (
-    (r'\b(_exit|_Exit|exit|quick_exit)\s*\(', 'library code does not end the process'),
+    (r'\b(exit|quick_exit)\s*\(', 'library code does not end the process'),
     (r'\b(printf|vprintf|puts|putchar|perror|psignal)\s*\(', 'library code does not print'),
     (r'\bf(?:printf|puts|putc|write)\s*\([^;]*\bstd(?:out|err)\b', 'library code does not print'),
 )
