@@ -7,6 +7,11 @@
 #include <stdlib.h>
 #include <string.h>
 
+/* The analyser's view of them is for callers. */
+#undef err_set
+#undef err_sys
+#undef err_wrap
+
 int err_set(struct err *e, int code, const char *fmt, ...)
 {
 	va_list ap;

@@ -43,4 +43,17 @@ int err_sys(struct err *e, int errnum, const char *fmt, ...) __attribute__((form
 /* Puts "CONTEXT: " in front of the text of @e and returns @code, the error that travels. */
 int err_wrap(struct err *e, int code, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
 
+#ifdef __clang_analyzer__
+/* The analyser sees one file at a time and would take an error for a success: these are negative.
+ */
+static inline int err_same(int set, int code)
+{
+	(void)set;
+	return code;
+}
+#define err_set(e, code, ...)   err_same(err_set(e, code, __VA_ARGS__), code)
+#define err_sys(e, errnum, ...) err_same(err_sys(e, errnum, __VA_ARGS__), -1)
+#define err_wrap(e, code, ...)  err_same(err_wrap(e, code, __VA_ARGS__), code)
+#endif
+
 #endif

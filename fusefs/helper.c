@@ -59,7 +59,7 @@ static int spawn(const char *const *args, int comm, int out, pid_t *ret)
 		return ENOMEM;
 	}
 	/* It does not write to them, whatever its prototype says. */
-	for (size_t i = 0; args[i] && i < MAX_ARGS; i++) {
+	for (size_t i = 0; i < MAX_ARGS && args[i]; i++) {
 		memcpy(&argv[i + 1], &args[i], sizeof(argv[i + 1]));
 	}
 	posix_spawn_file_actions_init(&actions);

@@ -103,7 +103,8 @@ static void restore_signals(const struct old_signals *old)
 }
 
 /* libfuse's own messages: ours have said it already. */
-static void libfuse_log(enum fuse_log_level level, const char *fmt, va_list ap)
+__attribute__((format(printf, 2, 0))) static void libfuse_log(
+	enum fuse_log_level level, const char *fmt, va_list ap)
 {
 	char text[512];
 

@@ -218,7 +218,7 @@ def step(name, work, strict):
 
 def brief(text, most=40):
     """The lines of @text that say what is wrong; the log has all of it."""
-    lines = text.splitlines()
+    lines = list(dict.fromkeys(text.splitlines()))
     errors = [line for line in lines if re.search(r'error:|ERROR', line)]
     return lines if len(lines) <= most else errors[:most] or lines[-most:]
 

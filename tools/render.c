@@ -67,9 +67,7 @@ char *render_percent(uint64_t part, uint64_t all, char *buf)
 	}
 	if (share > 0 && share < 0.1) {
 		snprintf(buf, RENDER_MAX, "under 0.1 %%");
-	} else if (share > 0 && share < 10) {
-		snprintf(buf, RENDER_MAX, "%.1f %%", share);
-	} else if (part < all && share > 99) {
+	} else if ((share > 0 && share < 10) || (part < all && share > 99)) {
 		snprintf(buf, RENDER_MAX, "%.1f %%", share);
 	} else {
 		snprintf(buf, RENDER_MAX, "%.0f %%", share);
