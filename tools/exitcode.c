@@ -35,16 +35,7 @@ enum exitcode exitcode_of_source(int code)
 
 enum exitcode exitcode_of_mountpoint(int code)
 {
-	switch (-code) {
-	case EBUSY:
-	case EINVAL:
-	case ENOTCONN:
-	case ENOTDIR:
-	case ENOTEMPTY:
-		return EXITCODE_TARGET;
-	default:
-		return EXITCODE_FAILED;
-	}
+	return code == -ENOMEM ? EXITCODE_FAILED : EXITCODE_TARGET;
 }
 
 int exitcode_report(const struct err *e, enum exitcode exitcode)

@@ -15,7 +15,7 @@ enum exitcode {
 	EXITCODE_USAGE = 2,    /* the command line, or a file that an option names */
 	EXITCODE_SOURCE = 3,   /* unreachable or refused: network, TLS, credentials, not found */
 	EXITCODE_IMAGE = 4,    /* corrupt, unsupported or unsafe */
-	EXITCODE_TARGET = 5,   /* the target or the mountpoint: missing, too small, in use, I/O */
+	EXITCODE_TARGET = 5,   /* the target or the mountpoint: missing, in use, not permitted */
 	EXITCODE_MISMATCH = 6, /* verification failed */
 };
 

@@ -11,6 +11,7 @@
 #include "tools/exitcode.h"
 #include "tools/mount_helper.h"
 #include "tools/options.h"
+#include "tools/stack.h"
 #include "tools/verb.h"
 
 static const struct verb verbs[] = {
@@ -35,28 +36,28 @@ static const struct verb *find_verb(const char *name)
 	return NULL;
 }
 
-static void print_usage(FILE *out)
+static void print_help(void)
 {
-	fputs("Usage: lazydisk VERB [options] ...\n\n"
-	      "Remote disk images as local raw disks, before they have been downloaded.\n\n",
-		out);
+	puts("Usage: lazydisk VERB [options] ...\n\n"
+	     "Remote disk images as local raw disks, before they have been downloaded.\n");
 	for (size_t i = 0; i < ARRAY_SIZE(verbs); i++) {
-		fprintf(out, "  %-8s %s\n", verbs[i].name, verbs[i].summary);
+		printf("  %-8s %s\n", verbs[i].name, verbs[i].summary);
 	}
-	fputs("\nlazydisk VERB --help lists the options of a verb; lazydisk --version says which\n"
-	      "version this is. See lazydisk(1).\n",
-		out);
+	puts("\nlazydisk VERB --help lists the options of a verb; lazydisk --version says which\n"
+	     "version this is. See lazydisk(1).");
 }
 
 static int check_arguments(const struct verb *verb, const struct options *o, struct err *e)
 {
 	bool many = verb->args_max >= 0 && o->arg_count > verb->args_max;
+	int r;
 
 	if (o->arg_count < verb->args_min || many) {
 		return err_set(e, -EINVAL, "too %s arguments; usage: lazydisk %s %s",
 			many ? "many" : "few", verb->name, verb->synopsis);
 	}
-	return options_check(o, e);
+	r = options_check(o, e);
+	return r < 0 ? r : stack_check(o, e);
 }
 
 static int run_verb(const struct verb *verb, int argc, char **argv)
@@ -105,11 +106,11 @@ static int dispatch(int argc, char **argv)
 		return run_helper(argc, argv);
 	}
 	if (argc < 2) {
-		print_usage(stderr);
-		return EXITCODE_USAGE;
+		err_set(&e, -EINVAL, "which verb? lazydisk --help lists them");
+		return exitcode_report(&e, EXITCODE_USAGE);
 	}
 	if (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0) {
-		print_usage(stdout);
+		print_help();
 		return EXITCODE_OK;
 	}
 	if (strcmp(argv[1], "--version") == 0) {

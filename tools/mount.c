@@ -104,7 +104,7 @@ static int mount_status(void *ctx, char **ret, size_t *ret_len)
 	json_t *root = json_pack("{s:i, s:i, s:o, s:o, s:o}", "version", 1, "pid", (int)getpid(),
 		"mountpoint", json_text(m->mountpoint), "uptime_s", json_u64(uptime(m)), "images",
 		images);
-	char *text;
+	CLEANUP_FREE char *text = NULL;
 
 	for (size_t i = 0; root && i < m->count; i++) {
 		json_array_append_new(
@@ -112,11 +112,10 @@ static int mount_status(void *ctx, char **ret, size_t *ret_len)
 	}
 	text = root ? json_dumps(root, JSON_INDENT(2)) : NULL;
 	json_decref(root);
-	if (!text) {
+	if (!text || asprintf(ret, "%s\n", text) < 0) {
 		return -ENOMEM;
 	}
-	*ret = text;
-	*ret_len = strlen(text);
+	*ret_len = strlen(*ret);
 	return 0;
 }
 
@@ -155,8 +154,7 @@ static int make_filesystem(struct mount *m, struct err *e)
 			.name = m->files[i],
 			.image = m->stacks[i]->image,
 			.xattr = volume_xattr,
-			.xattrs = (m->stacks[i]->image->flags & IMAGE_LOCAL) ? local_xattrs
-									     : remote_xattrs,
+			.xattrs = m->stacks[i]->local ? local_xattrs : remote_xattrs,
 			.ctx = m->stacks[i],
 		};
 	}
@@ -187,6 +185,10 @@ static int serve(struct mount *m)
 		return exitcode_report(&e, exitcode_of_mountpoint(r));
 	}
 	r = fusefs_serve(m->fs, ready, m, &e);
+	if (r == -EBUSY) {
+		/* Threads are still within the images: those cannot be closed. */
+		_exit(exitcode_report(&e, EXITCODE_FAILED));
+	}
 	return r < 0 ? exitcode_report(&e, EXITCODE_FAILED) : EXITCODE_OK;
 }
 

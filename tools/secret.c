@@ -275,7 +275,7 @@ static int collect_headers(const char *path, char *text, char **headers, struct 
 
 		number++;
 		secret_strip_newline(line);
-		if (!*line) {
+		if (!*line || *line == '#') {
 			continue;
 		}
 		if (!is_header(line)) {

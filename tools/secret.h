@@ -33,7 +33,7 @@ int secret_read_password(const char *path, char **ret, struct err *e);
 int secret_ask(const char *user, char **ret, struct err *e);
 
 /* The headers in @path, one a line, NULL-terminated; free with secret_free_headers(). A line that
- * is no header is refused by its number; empty lines are skipped. */
+ * is no header is refused by its number; empty lines and those that begin with # are skipped. */
 int secret_read_headers(const char *path, char ***ret, struct err *e);
 void secret_free_headers(char **headers);
 

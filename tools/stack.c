@@ -194,6 +194,7 @@ int stack_open(struct stack_env *env, const char *source, struct stack **ret, st
 	if (!stack) {
 		return err_set(e, -ENOMEM, "out of memory");
 	}
+	stack->local = !source_is_remote(source);
 	r = open_layers(env, source, env->o->format, 0, &stack->image, e);
 	if (r == 0) {
 		stack->source = stack_display(source);
@@ -232,6 +233,15 @@ static int read_login(const struct options *o, struct secret *ret, struct err *e
 				: secret_ask(o->user, &ret->password, e);
 }
 
+int stack_check(const struct options *o, struct err *e)
+{
+	if (o->format && !format_is_known(o->format)) {
+		return err_set(
+			e, -EINVAL, "--format: '%s' is not one of %s", o->format, format_names());
+	}
+	return 0;
+}
+
 int stack_env_open(const struct options *o, struct stack_env **ret, struct err *e)
 {
 	struct stack_env *env = calloc(1, sizeof(*env));
@@ -241,14 +251,7 @@ int stack_env_open(const struct options *o, struct stack_env **ret, struct err *
 		return err_set(e, -ENOMEM, "out of memory");
 	}
 	env->o = o;
-	r = 0;
-	if (o->format && !format_is_known(o->format)) {
-		r = err_set(
-			e, -EINVAL, "--format: '%s' is not one of %s", o->format, format_names());
-	}
-	if (r == 0) {
-		r = read_login(o, &env->login, e);
-	}
+	r = read_login(o, &env->login, e);
 	if (r == 0 && o->header_file) {
 		r = secret_read_headers(o->header_file, &env->headers, e);
 	}

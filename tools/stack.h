@@ -12,11 +12,16 @@
 #ifndef TOOLS_STACK_H
 #define TOOLS_STACK_H
 
+#include <stdbool.h>
+
 #include "core/err.h"
 #include "core/image.h"
 #include "tools/options.h"
 
 struct stack_env;
+
+/* -EINVAL when @o asks for what no stack can have; asks nobody. */
+int stack_check(const struct options *o, struct err *e);
 
 /* Reads the credentials that @o names (and may ask for a password). @o is borrowed until
  * stack_env_close(). -EINVAL and errors of files: the command line is to blame. */
@@ -26,6 +31,7 @@ int stack_env_open(const struct options *o, struct stack_env **ret, struct err *
 void stack_env_close(struct stack_env *env);
 
 struct stack {
+	bool local;          /* its bytes are on this machine */
 	struct image *image; /* the disk; owned */
 	char *source;        /* to show: without credentials */
 };
