@@ -288,6 +288,14 @@ static int letter_value(int c)
 	return c;
 }
 
+/* getopt_long() takes "--pass" for --password-file and then tells the world that it cannot read a
+ * file of that name. Here a name is written in full. */
+static bool is_abbreviated(int value, const char *word)
+{
+	return strncmp(word, "--", 2) == 0 &&
+	       strcspn(word + 2, "=") != strlen(rows[value - FIRST_VALUE].name);
+}
+
 static int parse_words(const struct verb *verb, const struct option *longs, int argc, char **argv,
 	struct options *ret, struct err *e)
 {
@@ -295,6 +303,7 @@ static int parse_words(const struct verb *verb, const struct option *longs, int 
 	opterr = 0;
 	for (;;) {
 		int c = getopt_long(argc, argv, ":hv", longs, NULL);
+		const char *word;
 		int r;
 
 		if (c < 0) {
@@ -309,6 +318,13 @@ static int parse_words(const struct verb *verb, const struct option *longs, int 
 			bool is_long = optopt == 0 || optopt >= FIRST_VALUE;
 
 			return refuse(verb, is_long ? argv[optind - 1] : "", e);
+		}
+		word = argv[optind - 1];
+		if (optarg && optarg == word) {
+			word = argv[optind - 2];
+		}
+		if (c >= FIRST_VALUE && is_abbreviated(c, word)) {
+			return refuse(verb, word, e);
 		}
 		r = take(ret, letter_value(c), e);
 		if (r < 0) {
