@@ -165,10 +165,11 @@ def test_status_and_info_tell_the_same_as_the_status_file(lazydisk, nginx, image
 
 
 def merged(extents):
-    """Neighbours that say the same of their bytes become one."""
+    """Neighbours that say the same of where their bytes are become one."""
     found = []
     for x in extents:
-        key = (x["data"], x["zero"], x["depth"])
+        assert x["data"] or x["zero"]
+        key = (x["data"], x["depth"])
         last = found[-1] if found else None
         if last and last[2] == key and last[0] + last[1] == x["start"]:
             last[1] += x["length"]
@@ -183,9 +184,13 @@ def test_map_says_what_qemu_img_map_says(lazydisk, images, variant):
     ours = json.loads(lazydisk.ok("map", "--json", source))
     theirs = json.loads(run("qemu-img", "map", "--output=json", source))
     assert merged(ours) == merged(theirs)
+    # Holes of the file below show as zeros; qemu-img looks for them in some images only.
+    assert sum(x["length"] for x in ours if x["zero"]) >= sum(
+        x["length"] for x in theirs if x["zero"])
     # qemu-img gives offsets to subclusters without data, too
     offsets = {x["start"]: x["offset"] for x in theirs if "offset" in x and x["data"]}
-    assert {x["start"]: x["offset"] for x in ours if "offset" in x and x["data"]} == offsets
+    told = {x["start"]: x["offset"] for x in ours if "offset" in x and x["data"]}
+    assert offsets.items() <= told.items()
     for x in ours:
         assert set(x) - {"offset"} == set(theirs[0]) - {"offset"}
 
@@ -195,7 +200,8 @@ def test_map_of_a_remote_image_takes_what_the_server_cannot_tell_for_data(lazydi
     ours = json.loads(lazydisk.ok("map", "--json", nginx.url(images.variant("plain"))))
     assert merged(ours) == merged(theirs)
     ours = json.loads(lazydisk.ok("map", "--json", nginx.url(images.variant("metadata"))))
-    assert merged(ours) == [[0, os.stat(images.raw).st_size, (True, False, 0)]]
+    assert merged(ours) == [[0, os.stat(images.raw).st_size, (True, 0)]]
+    assert not any(x["zero"] for x in ours)
 
 
 # mounting and unmounting
