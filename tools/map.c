@@ -17,7 +17,7 @@ static void print_json(const struct extent *x, bool first)
 	       "\"present\": %s, \"zero\": %s, \"data\": %s",
 		first ? "[" : ",\n", x->offset, x->length, x->depth,
 		x->allocated ? "true" : "false", x->zero ? "true" : "false",
-		x->zero ? "false" : "true");
+		x->zero && !x->hole_below ? "false" : "true");
 	if (x->host != EXTENT_NO_HOST && !x->compressed) {
 		printf(", \"offset\": %" PRIu64, x->host);
 	}
