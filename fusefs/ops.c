@@ -21,6 +21,7 @@
 
 /* Nothing here changes by itself, so what the kernel knows it may keep. */
 #define FOREVER (365.0 * 24 * 3600)
+#define BRIEFLY 1.0 /* but for how much of an image is data, which may become known later */
 
 #define XATTR_PREFIX "user.lazydisk."
 #define XATTR_PID    "pid" /* of the daemon; on the root */
@@ -80,17 +81,16 @@ static void op_init(void *userdata, struct fuse_conn_info *conn)
 }
 
 /* Attributes, and for how long the kernel may keep them. */
-static bool attr_of(
-	struct fusefs *fs, fuse_ino_t ino, bool wait, struct stat *ret, double *ret_timeout)
+static bool attr_of(struct fusefs *fs, fuse_ino_t ino, struct stat *ret, double *ret_timeout)
 {
 	struct volume *vol = volume_of(fs, ino);
 	bool final = true;
-	uint64_t allocated = vol ? volume_allocated(vol, wait, &final) : 0;
+	uint64_t allocated = vol ? volume_allocated(vol, &final) : 0;
 
 	if (!tree_attr(&fs->tree, ino, allocated, ret)) {
 		return false;
 	}
-	*ret_timeout = final ? FOREVER : 0;
+	*ret_timeout = final ? FOREVER : BRIEFLY;
 	return true;
 }
 
@@ -99,11 +99,10 @@ static void op_lookup(fuse_req_t req, fuse_ino_t parent, const char *name)
 	struct fusefs *fs = fs_of(req);
 	struct fuse_entry_param entry = { .entry_timeout = FOREVER };
 
-	/* Opening a file need not wait until its allocation is known; stat() will. An inode of 0
-	 * lets the kernel remember that there is no such name. */
+	/* An inode of 0 lets the kernel remember that there is no such name. */
 	entry.ino = tree_lookup(&fs->tree, parent, name);
 	if (entry.ino) {
-		attr_of(fs, entry.ino, false, &entry.attr, &entry.attr_timeout);
+		attr_of(fs, entry.ino, &entry.attr, &entry.attr_timeout);
 	}
 	fuse_reply_entry(req, &entry);
 }
@@ -114,7 +113,7 @@ static void op_getattr(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi
 	double timeout;
 
 	(void)fi;
-	if (!attr_of(fs_of(req), ino, true, &st, &timeout)) {
+	if (!attr_of(fs_of(req), ino, &st, &timeout)) {
 		fuse_reply_err(req, ENOENT);
 		return;
 	}

@@ -220,16 +220,16 @@ static struct timespec after_ms(unsigned int ms)
 	return t;
 }
 
-uint64_t volume_allocated(struct volume *vol, bool wait, bool *ret_final)
+uint64_t volume_allocated(struct volume *vol, bool *ret_final)
 {
 	int r = 0;
 	LOCK_SCOPE(&vol->lock);
 
-	if (wait && !vol->timed) {
+	if (!vol->timed) {
 		vol->timed = true;
 		vol->deadline = after_ms(VOLUME_WAIT_MS);
 	}
-	while (wait && !vol->counted && r == 0) {
+	while (!vol->counted && r == 0) {
 		r = pthread_cond_timedwait(&vol->counted_cond, &vol->lock, &vol->deadline);
 	}
 	*ret_final = vol->counted && !vol->writable;

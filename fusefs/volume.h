@@ -53,11 +53,10 @@ int volume_seek(struct volume *vol, uint64_t off, int whence, bool (*interrupted
 /* Asks the image how much of it is data; called once, on a thread of its own. */
 void volume_count(struct volume *vol);
 
-/* The bytes that st_blocks tells of; all of the size until volume_count() is through. With @wait,
- * waits for it until VOLUME_WAIT_MS after the first who waited. *ret_final: it will not change by
- * itself. */
+/* The bytes that st_blocks tells of. Waits for volume_count(), but only until VOLUME_WAIT_MS after
+ * the first call; then it is all of the size. *ret_final: it will not change any more. */
 #define VOLUME_WAIT_MS 2000
-uint64_t volume_allocated(struct volume *vol, bool wait, bool *ret_final);
+uint64_t volume_allocated(struct volume *vol, bool *ret_final);
 
 /* What a reader of the file sees for @code. The block layers above know few errors: what has a
  * meaning for them is kept (ESTALE, ENOSPC, EDQUOT, EROFS, EINTR, ENOMEM, EOPNOTSUPP), the rest is

@@ -213,25 +213,6 @@ static void *count_it(void *vol)
 	return NULL;
 }
 
-static void the_allocation_is_the_size_until_it_is_known(void **state)
-{
-	struct patchy p = { .allocated = PAGE, .gate_closed = true };
-	struct volume vol;
-	pthread_t t;
-	bool final = true;
-
-	(void)state;
-	open_patchy(&p, &vol, PAGE * 6ULL);
-	assert_int_equal(pthread_create(&t, NULL, count_it, &vol), 0);
-	assert_int_equal(volume_allocated(&vol, false, &final), PAGE * 6);
-	assert_false(final);
-	p.gate_closed = false;
-	assert_int_equal(volume_allocated(&vol, true, &final), PAGE);
-	assert_true(final);
-	pthread_join(t, NULL);
-	close_patchy(&p, &vol);
-}
-
 static double seconds(void)
 {
 	struct timespec t;
@@ -245,18 +226,40 @@ static void waiting_for_the_allocation_ends_and_is_not_repeated(void **state)
 	struct patchy p = { .allocated = PAGE, .gate_closed = true };
 	struct volume vol;
 	double start;
+	pthread_t t;
 	bool final;
 
 	(void)state;
 	open_patchy(&p, &vol, PAGE * 6ULL);
+	assert_int_equal(pthread_create(&t, NULL, count_it, &vol), 0);
 	start = seconds();
-	assert_int_equal(volume_allocated(&vol, true, &final), PAGE * 6);
+	assert_int_equal(volume_allocated(&vol, &final), PAGE * 6);
 	assert_false(final);
 	assert_true(seconds() - start >= 1.9);
 	assert_true(seconds() - start < 10);
 	start = seconds();
-	assert_int_equal(volume_allocated(&vol, true, &final), PAGE * 6);
+	assert_int_equal(volume_allocated(&vol, &final), PAGE * 6);
 	assert_true(seconds() - start < 1);
+	p.gate_closed = false;
+	pthread_join(t, NULL);
+	assert_int_equal(volume_allocated(&vol, &final), PAGE);
+	assert_true(final);
+	close_patchy(&p, &vol);
+}
+
+static void who_waits_for_the_allocation_gets_it_when_it_is_known(void **state)
+{
+	struct patchy p = { .allocated = PAGE };
+	struct volume vol;
+	pthread_t t;
+	bool final = false;
+
+	(void)state;
+	open_patchy(&p, &vol, PAGE * 6ULL);
+	assert_int_equal(pthread_create(&t, NULL, count_it, &vol), 0);
+	assert_int_equal(volume_allocated(&vol, &final), PAGE);
+	assert_true(final);
+	pthread_join(t, NULL);
 	close_patchy(&p, &vol);
 }
 
@@ -269,12 +272,12 @@ static void an_allocation_that_cannot_be_had_is_the_size(void **state)
 	(void)state;
 	open_patchy(&p, &vol, PAGE * 6ULL);
 	volume_count(&vol);
-	assert_int_equal(volume_allocated(&vol, true, &final), PAGE * 6);
+	assert_int_equal(volume_allocated(&vol, &final), PAGE * 6);
 	assert_true(final);
 	p.allocated_code = 0;
 	p.allocated = UINT64_MAX;
 	volume_count(&vol);
-	assert_int_equal(volume_allocated(&vol, true, &final), PAGE * 6);
+	assert_int_equal(volume_allocated(&vol, &final), PAGE * 6);
 	close_patchy(&p, &vol);
 }
 
@@ -375,7 +378,7 @@ int main(void)
 		cmocka_unit_test(the_end_is_a_hole_behind_data),
 		cmocka_unit_test(a_search_that_meets_an_error_fails_and_does_not_hide_data),
 		cmocka_unit_test(a_search_can_be_interrupted),
-		cmocka_unit_test(the_allocation_is_the_size_until_it_is_known),
+		cmocka_unit_test(who_waits_for_the_allocation_gets_it_when_it_is_known),
 		cmocka_unit_test(waiting_for_the_allocation_ends_and_is_not_repeated),
 		cmocka_unit_test(an_allocation_that_cannot_be_had_is_the_size),
 		cmocka_unit_test(readers_see_errors_that_block_layers_know),

@@ -1,0 +1,674 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What readers and writers of a mount get: through the kernel, from a child that serves it. */
+#include "tests/unit/test.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/falloc.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/statvfs.h>
+#include <sys/xattr.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "core/bytes.h"
+#include "core/rw.h"
+#include "tests/unit/mount_fixture.h"
+
+#define PAGE 4096U
+
+static struct mount_fixture fixture;
+
+static int begin(void **state)
+{
+	(void)state;
+	mount_fixture_begin(&fixture);
+	return 0;
+}
+
+static int end(void **state)
+{
+	(void)state;
+	mount_fixture_end(&fixture);
+	return 0;
+}
+
+static void start(const struct mount_plan *plan)
+{
+	assert_int_equal(mount_fixture_start(&fixture, plan), 0);
+}
+
+static void start_plain(void)
+{
+	const struct mount_plan plan = { 0 };
+
+	start(&plan);
+}
+
+/* MNT/NAME; static. */
+static const char *in_mount(const char *name)
+{
+	static char path[256];
+
+	snprintf(path, sizeof(path), "%s/%s", fixture.mnt, name);
+	return path;
+}
+
+static int open_disk(int flags)
+{
+	int fd = open(fixture.disk, flags | O_CLOEXEC);
+
+	assert_true(fd >= 0);
+	return fd;
+}
+
+static void stop(void)
+{
+	assert_int_equal(kill(fixture.pid, SIGTERM), 0);
+	assert_int_equal(mount_fixture_wait(&fixture, 10), 0);
+	assert_false(mount_fixture_mounted(fixture.mnt));
+}
+
+static void check_read(int fd, uint64_t off, size_t len)
+{
+	uint8_t *buf = malloc(len);
+
+	assert_non_null(buf);
+	assert_int_equal(rw_pread(fd, buf, len, off), 0);
+	assert_true(mount_fixture_matches(buf, off, len));
+	free(buf);
+}
+
+static void the_directory_lists_images_and_hides_its_own(void **state)
+{
+	unsigned int seen = 0;
+	const struct dirent *d;
+	struct stat st;
+	DIR *dir;
+
+	(void)state;
+	start_plain();
+	dir = opendir(fixture.mnt);
+	assert_non_null(dir);
+	while ((d = readdir(dir)) != NULL) {
+		assert_true(strcmp(d->d_name, ".") == 0 || strcmp(d->d_name, "..") == 0 ||
+			    strcmp(d->d_name, "disk.raw") == 0);
+		seen++;
+	}
+	closedir(dir);
+	assert_int_equal(seen, 3);
+	assert_int_equal(stat(in_mount(".lazydisk/status"), &st), 0);
+	assert_int_equal(st.st_size, 0);
+	assert_int_equal(stat(in_mount("nothing"), &st), -1);
+	assert_int_equal(errno, ENOENT);
+	assert_int_equal(stat(in_mount(".lazydisk/nothing"), &st), -1);
+	assert_int_equal(errno, ENOENT);
+	stop();
+}
+
+static void thousands_of_images_are_all_listed_and_found(void **state)
+{
+	const struct mount_plan plan = { .more = 3000 };
+	static bool seen[3000];
+	unsigned int count = 0;
+	const struct dirent *d;
+	struct stat st;
+	DIR *dir;
+
+	(void)state;
+	start(&plan);
+	dir = opendir(fixture.mnt);
+	assert_non_null(dir);
+	while ((d = readdir(dir)) != NULL) {
+		if (d->d_name[0] == 'v') {
+			unsigned long n = strtoul(d->d_name + 1, NULL, 10);
+
+			assert_true(n < 3000 && !seen[n]);
+			seen[n] = true;
+			count++;
+		}
+	}
+	closedir(dir);
+	assert_int_equal(count, 3000);
+	assert_int_equal(stat(in_mount("v2999.raw"), &st), 0);
+	assert_int_equal(st.st_size, PAGE);
+	stop();
+}
+
+static void attributes_tell_size_owner_and_what_is_allocated(void **state)
+{
+	uint64_t data = 0;
+	struct stat again;
+	struct stat st;
+
+	(void)state;
+	for (uint64_t off = 0; off < DISK_SIZE; off += PAGE) {
+		data += mount_fixture_hole(off) ? 0 : min_u64(PAGE, DISK_SIZE - off);
+	}
+	start_plain();
+	assert_int_equal(stat(fixture.disk, &st), 0);
+	assert_int_equal(st.st_mode, S_IFREG | 0444);
+	assert_int_equal(st.st_size, DISK_SIZE);
+	assert_int_equal(st.st_blocks, div_round_up(data, 512));
+	assert_int_equal(st.st_uid, getuid());
+	assert_int_equal(st.st_gid, getgid());
+	usleep(20000);
+	assert_int_equal(stat(fixture.disk, &again), 0);
+	assert_int_equal(again.st_mtim.tv_sec, st.st_mtim.tv_sec);
+	assert_int_equal(again.st_mtim.tv_nsec, st.st_mtim.tv_nsec);
+	stop();
+}
+
+static double seconds(void)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	return (double)t.tv_sec + (double)t.tv_nsec / 1e9;
+}
+
+static void an_unknown_allocation_delays_once_and_shows_when_it_is_known(void **state)
+{
+	struct stat st;
+	double began;
+	int fd;
+
+	(void)state;
+	fixture.steer->count_closed = true;
+	start_plain();
+	began = seconds();
+	fd = open_disk(O_RDONLY);
+	assert_int_equal(fstat(fd, &st), 0);
+	assert_int_equal(st.st_blocks, div_round_up(DISK_SIZE, 512));
+	assert_true(seconds() - began < 10);
+	began = seconds();
+	check_read(fd, 0, MIB(1));
+	usleep(1100000);
+	assert_int_equal(fstat(fd, &st), 0);
+	assert_int_equal(st.st_blocks, div_round_up(DISK_SIZE, 512));
+	assert_true(seconds() - began < 2);
+	fixture.steer->count_closed = false;
+	for (int i = 0; i < 500 && st.st_blocks == (blkcnt_t)div_round_up(DISK_SIZE, 512); i++) {
+		usleep(10000);
+		assert_int_equal(fstat(fd, &st), 0);
+	}
+	assert_true(st.st_blocks < (blkcnt_t)(DISK_SIZE / 512));
+	close(fd);
+	stop();
+}
+
+static void statfs_counts_what_is_there_and_nothing_free(void **state)
+{
+	struct statvfs st;
+
+	(void)state;
+	start_plain();
+	assert_int_equal(statvfs(fixture.mnt, &st), 0);
+	assert_int_equal(st.f_blocks * st.f_frsize, round_up(DISK_SIZE, PAGE));
+	assert_int_equal(st.f_bavail, 0);
+	assert_int_equal(st.f_files, 1);
+	assert_true(st.f_flag & ST_RDONLY);
+	stop();
+}
+
+static void every_byte_is_the_image_s(void **state)
+{
+	static const struct {
+		uint64_t off;
+		size_t len;
+	} odd[] = { { DISK_SIZE - 1, 1 }, { 1, 1 }, { 4095, 2 }, { 65535, 131073 },
+		{ MIB(6) - 1, MIB(3) + 3 }, { DISK_SIZE - 1001, 1001 }, { 0, DISK_SIZE } };
+	char byte;
+	int fd;
+
+	(void)state;
+	start_plain();
+	fd = open_disk(O_RDONLY);
+	for (size_t i = 0; i < ARRAY_SIZE(odd); i++) {
+		check_read(fd, odd[i].off, odd[i].len);
+	}
+	assert_int_equal(pread(fd, &byte, 1, DISK_SIZE), 0);
+	assert_int_equal(pread(fd, &byte, 1, (off_t)1 << 62), 0);
+	close(fd);
+	stop();
+}
+
+static void direct_reads_are_right_too_up_to_the_odd_end(void **state)
+{
+	uint8_t *buf = NULL;
+	uint64_t off = 0;
+	ssize_t n;
+	int fd;
+
+	(void)state;
+	start_plain();
+	assert_int_equal(posix_memalign((void **)&buf, PAGE, MIB(3)), 0);
+	fd = open_disk(O_RDONLY | O_DIRECT);
+	while ((n = pread(fd, buf, MIB(3), (off_t)off)) > 0) {
+		assert_true(mount_fixture_matches(buf, off, (size_t)n));
+		off += (uint64_t)n;
+	}
+	assert_int_equal(n, 0);
+	assert_int_equal(off, DISK_SIZE);
+	free(buf);
+	close(fd);
+	stop();
+}
+
+struct reader {
+	pthread_t thread;
+	unsigned int seed;
+	bool right;
+};
+
+static void *read_around(void *arg)
+{
+	struct reader *r = arg;
+	int fd = open(fixture.disk, O_RDONLY | O_CLOEXEC);
+	static const size_t most = 200000;
+	uint8_t *buf = malloc(most);
+
+	r->right = fd >= 0 && buf;
+	for (int i = 0; i < 60 && r->right; i++) {
+		uint64_t off = (uint64_t)rand_r(&r->seed) % DISK_SIZE;
+		size_t len = min_u64((uint64_t)rand_r(&r->seed) % most, DISK_SIZE - off);
+
+		if (i % 10 == 0) {
+			posix_fadvise(fd, 0, 0, POSIX_FADV_DONTNEED);
+		}
+		r->right = rw_pread(fd, buf, len, off) == 0 && mount_fixture_matches(buf, off, len);
+	}
+	free(buf);
+	if (fd >= 0) {
+		close(fd);
+	}
+	return NULL;
+}
+
+static void many_readers_at_once_read_right(void **state)
+{
+	struct reader readers[24];
+
+	(void)state;
+	start_plain();
+	for (unsigned int i = 0; i < ARRAY_SIZE(readers); i++) {
+		readers[i].seed = i;
+		assert_int_equal(
+			pthread_create(&readers[i].thread, NULL, read_around, &readers[i]), 0);
+	}
+	for (unsigned int i = 0; i < ARRAY_SIZE(readers); i++) {
+		pthread_join(readers[i].thread, NULL);
+		assert_true(readers[i].right);
+	}
+	stop();
+}
+
+static void *read_one_page(void *arg)
+{
+	const uint64_t *off = arg;
+	int fd = open(fixture.disk, O_RDONLY | O_DIRECT | O_CLOEXEC);
+	uint8_t *buf = NULL;
+	bool right = fd >= 0 && posix_memalign((void **)&buf, PAGE, PAGE) == 0 &&
+		     pread(fd, buf, PAGE, (off_t)*off) == PAGE &&
+		     mount_fixture_matches(buf, *off, PAGE);
+
+	free(buf);
+	if (fd >= 0) {
+		close(fd);
+	}
+	return right ? arg : NULL;
+}
+
+static void a_read_that_waits_holds_up_nobody_else(void **state)
+{
+	static uint64_t offs[50];
+	pthread_t threads[ARRAY_SIZE(offs)];
+	void *right;
+	int fd;
+
+	(void)state;
+	fixture.steer->gate_from = MIB(8);
+	fixture.steer->gate_closed = true;
+	start_plain();
+	for (unsigned int i = 0; i < ARRAY_SIZE(offs); i++) {
+		offs[i] = MIB(8) + i * (uint64_t)PAGE;
+		assert_int_equal(pthread_create(&threads[i], NULL, read_one_page, &offs[i]), 0);
+	}
+	while (fixture.steer->waiting < ARRAY_SIZE(offs)) {
+		usleep(1000);
+	}
+	fd = open_disk(O_RDONLY);
+	check_read(fd, 0, MIB(4));
+	close(fd);
+	fixture.steer->gate_closed = false;
+	for (unsigned int i = 0; i < ARRAY_SIZE(offs); i++) {
+		pthread_join(threads[i], &right);
+		assert_non_null(right);
+	}
+	stop();
+}
+
+static void seeking_shows_the_holes_and_hides_no_data(void **state)
+{
+	bool hole = mount_fixture_hole(0);
+	uint64_t off = 0;
+	int fd;
+
+	(void)state;
+	start_plain();
+	fd = open_disk(O_RDONLY);
+	while (off < DISK_SIZE) {
+		uint64_t next = off;
+		off_t got = lseek(fd, (off_t)off, hole ? SEEK_DATA : SEEK_HOLE);
+
+		while (next < DISK_SIZE && mount_fixture_hole(next) == hole) {
+			next += PAGE;
+		}
+		assert_int_equal(got, min_u64(next, DISK_SIZE));
+		off = next;
+		hole = !hole;
+	}
+	assert_int_equal(lseek(fd, DISK_SIZE, SEEK_DATA), -1);
+	assert_int_equal(errno, ENXIO);
+	assert_int_equal(lseek(fd, 0, SEEK_END), DISK_SIZE);
+	close(fd);
+	stop();
+}
+
+static void attributes_of_lazydisk_can_be_read(void **state)
+{
+	char text[128];
+	ssize_t n;
+
+	(void)state;
+	start_plain();
+	n = listxattr(fixture.disk, text, sizeof(text));
+	assert_int_equal(n, sizeof("user.lazydisk.url") + sizeof("user.lazydisk.format"));
+	assert_memory_equal(text, "user.lazydisk.url\0user.lazydisk.format", (size_t)n);
+	assert_int_equal(listxattr(fixture.disk, NULL, 0), n);
+	n = getxattr(fixture.disk, "user.lazydisk.url", text, sizeof(text));
+	assert_int_equal(n, strlen("https://example.org/disk.qcow2"));
+	assert_memory_equal(text, "https://example.org/disk.qcow2", (size_t)n);
+	assert_int_equal(getxattr(fixture.disk, "user.lazydisk.url", text, 5), -1);
+	assert_int_equal(errno, ERANGE);
+	assert_int_equal(getxattr(fixture.disk, "user.lazydisk.none", text, 5), -1);
+	assert_int_equal(errno, ENODATA);
+	assert_int_equal(getxattr(fixture.disk, "user.other", text, 5), -1);
+	assert_int_equal(errno, ENODATA);
+	n = getxattr(fixture.mnt, "user.lazydisk.pid", text, sizeof(text) - 1);
+	assert_true(n > 0);
+	text[n] = '\0';
+	assert_int_equal(strtol(text, NULL, 10), fixture.pid);
+	stop();
+}
+
+/* Reads in pieces of @piece to the end, as `cat` and Python do with a file of size 0. */
+static size_t slurp(int fd, char *buf, size_t room, size_t piece)
+{
+	size_t used = 0;
+	ssize_t n;
+
+	while ((n = read(fd, buf + used, min_u64(piece, room - used))) > 0) {
+		used += (size_t)n;
+	}
+	assert_int_equal(n, 0);
+	buf[used] = '\0';
+	return used;
+}
+
+static void the_status_is_made_anew_at_each_open(void **state)
+{
+	static char text[300000];
+	const char *path;
+	int second;
+	int first;
+
+	(void)state;
+	start_plain();
+	path = in_mount(".lazydisk/status");
+	first = open(path, O_RDONLY | O_CLOEXEC);
+	second = open(path, O_RDONLY | O_CLOEXEC);
+	assert_true(first >= 0 && second >= 0);
+	assert_true(slurp(second, text, sizeof(text) - 1, 8192) > 200000);
+	assert_non_null(strstr(text, "\"opened\":2"));
+	assert_string_equal(text + strlen(text) - 4, "7\"}\n");
+	assert_true(slurp(first, text, sizeof(text) - 1, 131072) > 200000);
+	assert_non_null(strstr(text, "\"opened\":1"));
+	close(first);
+	close(second);
+	assert_int_equal(open(path, O_WRONLY | O_CLOEXEC), -1);
+	assert_int_equal(errno, EROFS);
+	stop();
+}
+
+static void errors_of_the_image_are_eio_for_readers_and_words_in_the_log(void **state)
+{
+	char byte;
+	int fd;
+
+	(void)state;
+	start_plain();
+	fd = open_disk(O_RDONLY);
+	fixture.steer->read_code = -EBADMSG;
+	for (int i = 0; i < 20; i++) {
+		assert_int_equal(pread(fd, &byte, 1, MIB(8)), -1);
+		assert_int_equal(errno, EIO);
+	}
+	fixture.steer->read_code = 0;
+	assert_int_equal(pread(fd, &byte, 1, MIB(8)), 1);
+	assert_int_equal((uint8_t)byte, mount_fixture_byte(MIB(8)));
+	close(fd);
+	stop();
+	assert_non_null(strstr(mount_fixture_log(&fixture), "lazydisk: error: disk.raw: read of "));
+	assert_non_null(strstr(mount_fixture_log(&fixture), " at 8388608: made to fail\n"));
+	assert_null(strstr(strstr(mount_fixture_log(&fixture), "made to fail") + 1, "made to"));
+}
+
+static void a_changed_remote_is_estale_for_direct_readers(void **state)
+{
+	uint8_t *buf = NULL;
+	int fd;
+
+	(void)state;
+	start_plain();
+	fd = open_disk(O_RDONLY | O_DIRECT);
+	assert_int_equal(posix_memalign((void **)&buf, PAGE, PAGE), 0);
+	fixture.steer->read_code = -ESTALE;
+	assert_int_equal(pread(fd, buf, PAGE, 0), -1);
+	assert_int_equal(errno, ESTALE);
+	free(buf);
+	close(fd);
+	stop();
+}
+
+static void nothing_can_be_written_to_read_only_images(void **state)
+{
+	const struct mount_plan beside_writable = { .writable = true };
+
+	(void)state;
+	start_plain();
+	assert_int_equal(open(fixture.disk, O_RDWR | O_CLOEXEC), -1);
+	assert_int_equal(errno, EROFS);
+	assert_int_equal(open(in_mount("new"), O_CREAT | O_WRONLY | O_CLOEXEC, 0600), -1);
+	assert_int_equal(errno, EROFS);
+	assert_int_equal(unlink(fixture.disk), -1);
+	assert_int_equal(errno, EROFS);
+	assert_int_equal(truncate(fixture.disk, 0), -1);
+	assert_int_equal(errno, EROFS);
+	stop();
+	start(&beside_writable);
+	assert_int_equal(open(fixture.disk, O_RDWR | O_CLOEXEC), -1);
+	assert_int_equal(errno, EROFS);
+	assert_int_equal(truncate(fixture.disk, 0), -1);
+	assert_int_equal(errno, EROFS);
+	assert_int_equal(unlink(fixture.disk), -1);
+	stop();
+}
+
+static int open_work(void)
+{
+	int fd = open(in_mount("work.raw"), O_RDWR | O_CLOEXEC);
+
+	assert_true(fd >= 0);
+	return fd;
+}
+
+static void a_writable_image_is_written_zeroed_and_flushed(void **state)
+{
+	const struct mount_plan plan = { .writable = true };
+	uint8_t buf[PAGE * 3];
+	int fd;
+
+	(void)state;
+	start(&plan);
+	fd = open_work();
+	assert_int_equal(pwrite(fd, "hello", 5, 10001), 5);
+	assert_int_equal(fixture.steer->flushes, 0);
+	assert_int_equal(fsync(fd), 0);
+	assert_int_equal(fixture.steer->flushes, 1);
+	assert_int_equal(posix_fadvise(fd, 0, 0, POSIX_FADV_DONTNEED), 0);
+	assert_int_equal(rw_pread(fd, buf, 7, 10000), 0);
+	assert_int_equal(buf[0], mount_fixture_byte(10000));
+	assert_memory_equal(buf + 1, "hello", 5);
+	assert_int_equal(buf[6], mount_fixture_byte(10006));
+	assert_int_equal(
+		fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, PAGE * 3 - 1, PAGE), 0);
+	assert_int_equal(fallocate(fd, FALLOC_FL_ZERO_RANGE, PAGE * 12, 10), 0);
+	assert_int_equal(rw_pread(fd, buf, PAGE + 2, PAGE * 3 - 2), 0);
+	assert_int_equal(buf[0], mount_fixture_byte(PAGE * 3 - 2));
+	assert_true(is_zero(buf + 1, PAGE));
+	assert_int_equal(buf[PAGE + 1], mount_fixture_byte(PAGE * 4 - 1));
+	assert_int_equal(rw_pread(fd, buf, 11, PAGE * 12), 0);
+	assert_true(is_zero(buf, 10));
+	assert_int_equal(buf[10], mount_fixture_byte(PAGE * 12 + 10));
+	close(fd);
+	stop();
+	assert_int_equal(fixture.steer->flushes, 2);
+}
+
+static void a_disk_does_not_grow_shrink_or_change_hands(void **state)
+{
+	const struct mount_plan plan = { .writable = true };
+	struct stat st;
+	int fd;
+
+	(void)state;
+	start(&plan);
+	fd = open_work();
+	assert_int_equal(fstat(fd, &st), 0);
+	assert_int_equal(st.st_mode, S_IFREG | 0644);
+	assert_int_equal(st.st_size, 100000);
+	assert_int_equal(pwrite(fd, "xy", 2, 99999), 1);
+	assert_int_equal(pwrite(fd, "x", 1, 100000), -1);
+	assert_int_equal(errno, ENOSPC);
+	assert_int_equal(ftruncate(fd, 99999), -1);
+	assert_int_equal(errno, EPERM);
+	assert_int_equal(ftruncate(fd, 100000), 0);
+	assert_int_equal(open(in_mount("work.raw"), O_RDWR | O_TRUNC | O_CLOEXEC), -1);
+	assert_int_equal(errno, EPERM);
+	assert_int_equal(fchmod(fd, 0600), -1);
+	assert_int_equal(errno, EPERM);
+	assert_int_equal(futimens(fd, NULL), 0);
+	assert_int_equal(fallocate(fd, 0, 0, 10), -1);
+	assert_int_equal(errno, EOPNOTSUPP);
+	assert_int_equal(fallocate(fd, FALLOC_FL_ZERO_RANGE, 99999, 2), -1);
+	assert_int_equal(errno, EFBIG);
+	assert_int_equal(fstat(fd, &st), 0);
+	assert_int_equal(st.st_size, 100000);
+	close(fd);
+	stop();
+}
+
+/* VmHWM of the child, in KiB. */
+static unsigned long peak_memory(void)
+{
+	char path[64];
+	char *text = NULL;
+	const char *line;
+	size_t len;
+	unsigned long kib;
+
+	snprintf(path, sizeof(path), "/proc/%d/status", (int)fixture.pid);
+	assert_int_equal(rw_read_file(path, 65536, &text, &len, NULL), 0);
+	line = strstr(text, "VmHWM:");
+	assert_non_null(line);
+	kib = strtoul(line + 6, NULL, 10);
+	free(text);
+	return kib;
+}
+
+static void *read_big(void *arg)
+{
+	int fd = open(fixture.disk, O_RDONLY | O_DIRECT | O_CLOEXEC);
+	uint8_t *buf = NULL;
+	uintptr_t right = fd >= 0 && posix_memalign((void **)&buf, PAGE, MIB(1)) == 0;
+
+	for (uint64_t off = 0; right && off < MIB(16); off += MIB(1)) {
+		right = pread(fd, buf, MIB(1), (off_t)off) == MIB(1) &&
+			mount_fixture_matches(buf, off, MIB(1));
+	}
+	free(buf);
+	if (fd >= 0) {
+		close(fd);
+	}
+	return right ? arg : NULL;
+}
+
+static void big_reads_at_once_take_bounded_memory(void **state)
+{
+	unsigned long before;
+	pthread_t threads[64];
+	void *right;
+
+	(void)state;
+	start_plain();
+	before = peak_memory();
+	for (size_t i = 0; i < ARRAY_SIZE(threads); i++) {
+		assert_int_equal(pthread_create(&threads[i], NULL, read_big, &fixture), 0);
+	}
+	for (size_t i = 0; i < ARRAY_SIZE(threads); i++) {
+		pthread_join(threads[i], &right);
+		assert_non_null(right);
+	}
+	print_message("# peak: %lu KiB above %lu\n", peak_memory() - before, before);
+	assert_true(peak_memory() - before < 48 * 1024 || getenv("LAZYDISK_SANITIZED"));
+	stop();
+}
+
+#define MOUNTED(t) cmocka_unit_test_setup_teardown(t, begin, end)
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		MOUNTED(the_directory_lists_images_and_hides_its_own),
+		MOUNTED(thousands_of_images_are_all_listed_and_found),
+		MOUNTED(attributes_tell_size_owner_and_what_is_allocated),
+		MOUNTED(an_unknown_allocation_delays_once_and_shows_when_it_is_known),
+		MOUNTED(statfs_counts_what_is_there_and_nothing_free),
+		MOUNTED(every_byte_is_the_image_s),
+		MOUNTED(direct_reads_are_right_too_up_to_the_odd_end),
+		MOUNTED(many_readers_at_once_read_right),
+		MOUNTED(a_read_that_waits_holds_up_nobody_else),
+		MOUNTED(seeking_shows_the_holes_and_hides_no_data),
+		MOUNTED(attributes_of_lazydisk_can_be_read),
+		MOUNTED(the_status_is_made_anew_at_each_open),
+		MOUNTED(errors_of_the_image_are_eio_for_readers_and_words_in_the_log),
+		MOUNTED(a_changed_remote_is_estale_for_direct_readers),
+		MOUNTED(nothing_can_be_written_to_read_only_images),
+		MOUNTED(a_writable_image_is_written_zeroed_and_flushed),
+		MOUNTED(a_disk_does_not_grow_shrink_or_change_hands),
+		MOUNTED(big_reads_at_once_take_bounded_memory),
+	};
+
+	if (access("/dev/fuse", R_OK | W_OK) < 0) {
+		printf("1..0 # SKIP /dev/fuse is missing or closed to us\n");
+		return 0;
+	}
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
