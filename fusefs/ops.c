@@ -225,11 +225,21 @@ static void read_status(fuse_req_t req, size_t size, off_t off, const struct fus
 {
 	const struct status_text *s = status_of(fi);
 
-	if (off < 0 || (uint64_t)off >= s->len) {
-		fuse_reply_buf(req, NULL, 0);
-	} else {
-		fuse_reply_buf(req, s->text + off, min_u64(size, s->len - (uint64_t)off));
+	uint64_t len = off < 0 || (uint64_t)off >= s->len ? 0 : s->len - (uint64_t)off;
+	CLEANUP_FREE char *part = NULL;
+
+	/* A part of its own: once the reader has its answer it may close the file, and op_release()
+	 * frees the text while this thread is still on its way out of the system call. */
+	len = min_u64(size, len);
+	part = len > 0 ? malloc(len) : NULL;
+	if (len > 0 && !part) {
+		fuse_reply_err(req, ENOMEM);
+		return;
 	}
+	if (part) {
+		memcpy(part, s->text + off, len);
+	}
+	fuse_reply_buf(req, part, len);
 }
 
 static void op_read(
