@@ -234,6 +234,7 @@ static int serve(const struct mount_fixture *f, const struct mount_plan *plan, i
 		.mountpoint = plan->mountpoint ? plan->mountpoint : f->mnt,
 		.fsname = plan->fsname ? plan->fsname : "https://example.org/disk.qcow2",
 		.threads = plan->threads,
+		.allow_other = plan->allow_other,
 		.status = status_text,
 		.ctx = f->steer,
 	};

@@ -32,7 +32,8 @@ struct mount_plan {
 	unsigned int threads;
 	const char *fsname;
 	const char *mountpoint; /* NULL: the fixture's own directory */
-	uid_t uid;              /* 0: as we are */
+	bool allow_other;
+	uid_t uid; /* 0: as we are */
 };
 
 struct mount_fixture {
