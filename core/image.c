@@ -194,6 +194,15 @@ void image_report(struct image *img, struct report *r)
 	}
 }
 
+void image_interrupt(struct image *img)
+{
+	for (; img; img = img->below) {
+		if (img->ops->interrupt) {
+			img->ops->interrupt(img);
+		}
+	}
+}
+
 void image_close(struct image *img)
 {
 	if (img) {

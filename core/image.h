@@ -73,6 +73,11 @@ struct image_ops {
 	/* Adds this layer's facts and counters to @r, with report_u64() and friends. NULL: none. */
 	void (*report)(struct image *img, struct report *r);
 
+	/* Operations under way, and all later ones, fail soon with -ECANCELED instead of waiting
+	 * for the network: the image is about to be closed. Returns at once. NULL: nothing of this
+	 * layer waits. */
+	void (*interrupt)(struct image *img);
+
 	/* Frees the layer and closes `below`. */
 	void (*destroy)(struct image *img);
 };
@@ -125,6 +130,10 @@ bool image_writable(const struct image *img);
 
 /* Reports of the whole chain, from the top down. */
 void image_report(struct image *img, struct report *r);
+
+/* Makes whoever waits in this image or below it come back, so that it can be closed without waiting
+ * for a dead network. Only image_close() makes sense afterwards. */
+void image_interrupt(struct image *img);
 
 /* Closes the image and everything below it. NULL is nothing. */
 void image_close(struct image *img);

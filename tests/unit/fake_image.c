@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "core/bytes.h"
@@ -57,7 +58,7 @@ static void begin(struct fake_image *f)
 	f->transfers++;
 	while (now > most && !atomic_compare_exchange_weak(&f->most, &most, now)) {
 	}
-	while (f->gate_closed) {
+	while (f->gate_closed && !f->interrupted) {
 		usleep(200);
 	}
 	if (f->delay_us) {
@@ -75,6 +76,32 @@ static bool draw_failure(struct fake_image *f)
 	return n > 0;
 }
 
+static uint64_t now_ns(void)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	return (uint64_t)t.tv_sec * 1000000000 + (uint64_t)t.tv_nsec;
+}
+
+/* Waits until the link has carried @n more bytes behind what others gave it. */
+static void share_link(struct fake_image *f, size_t n)
+{
+	uint64_t free_ns = f->link_free_ns;
+	uint64_t now = now_ns();
+	uint64_t done;
+
+	if (!f->link_rate) {
+		return;
+	}
+	do {
+		done = max_u64(free_ns, now) + n * 1000000000 / f->link_rate;
+	} while (!atomic_compare_exchange_weak(&f->link_free_ns, &free_ns, done));
+	if (done > now) {
+		usleep((useconds_t)((done - now) / 1000));
+	}
+}
+
 static int transfer(struct fake_image *f, uint64_t off, uint64_t len, image_sink_fn *sink,
 	void *ctx, struct err *e)
 {
@@ -86,9 +113,13 @@ static int transfer(struct fake_image *f, uint64_t off, uint64_t len, image_sink
 		size_t n = min_u64(end - off, PIECE);
 		int r;
 
+		if (f->interrupted) {
+			return err_set(e, -ECANCELED, "interrupted");
+		}
 		if (f->rate) {
 			usleep((useconds_t)(n * 1000000 / f->rate));
 		}
+		share_link(f, n);
 		fill(f, piece, off, n);
 		r = sink(ctx, off, piece, n);
 		if (r < 0) {
@@ -132,6 +163,11 @@ static int fake_read_at(struct image *img, void *buf, size_t len, uint64_t off, 
 	return fake_stream_at(img, off, len, copy_sink, &t, e);
 }
 
+static void fake_interrupt(struct image *img)
+{
+	((struct fake_image *)img)->interrupted = true;
+}
+
 static void fake_destroy(struct image *img)
 {
 	struct fake_image *f = (struct fake_image *)img;
@@ -149,6 +185,7 @@ static const struct image_ops fake_ops = {
 	.name = "fake",
 	.read_at = fake_read_at,
 	.stream_at = fake_stream_at,
+	.interrupt = fake_interrupt,
 	.destroy = fake_destroy,
 };
 

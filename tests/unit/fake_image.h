@@ -17,6 +17,8 @@ struct fake_image {
 	uint64_t seed;
 	_Atomic unsigned int delay_us;  /* before the first byte of each transfer */
 	_Atomic uint64_t rate;          /* bytes a second of one stream; 0: no limit */
+	_Atomic uint64_t link_rate;     /* bytes a second of all streams together; 0: no limit */
+	_Atomic uint64_t link_free_ns;  /* when the shared link has carried what it was given */
 	_Atomic int fail_next;          /* so many transfers fail ... */
 	_Atomic int fail_code;          /* ... with this (a negative errno) */
 	_Atomic uint64_t fail_after;    /* ... after so many bytes */
@@ -25,7 +27,8 @@ struct fake_image {
 	_Atomic uint64_t bytes;
 	_Atomic unsigned int now;  /* transfers under way */
 	_Atomic unsigned int most; /* most of them at once */
-	_Atomic bool *closed;      /* set to true by destroy, when not NULL */
+	_Atomic bool interrupted;
+	_Atomic bool *closed; /* set to true by destroy, when not NULL */
 };
 
 /* The byte at @off of an image with @seed: never 0, different for neighbours and for seeds. */

@@ -89,6 +89,21 @@ static void error_texts_are_wrapped_and_cut(void **state)
 	assert_int_equal(err_set(NULL, -EIO, "nobody listens"), -EIO);
 }
 
+static void interrupt_reaches_every_layer(void **state)
+{
+	struct fake_image *low = fake_image_new(1000, 1, NULL);
+	struct fake_image *top = fake_image_new(1000, 1, NULL);
+	uint8_t buf[16];
+
+	(void)state;
+	top->img.below = &low->img;
+	low->gate_closed = true;
+	image_interrupt(&top->img);
+	assert_int_equal(image_read_at(&low->img, buf, sizeof(buf), 0, NULL), -ECANCELED);
+	assert_int_equal(image_read_at(&top->img, buf, sizeof(buf), 0, NULL), -ECANCELED);
+	image_close(&top->img);
+}
+
 static void report_is_found_by_layer_and_key(void **state)
 {
 	struct image *img = &fake_image_new(1000, 1, NULL)->img;
@@ -110,6 +125,7 @@ int main(void)
 		cmocka_unit_test(image_without_extents_is_all_data),
 		cmocka_unit_test(read_only_image_refuses_writes),
 		cmocka_unit_test(error_texts_are_wrapped_and_cut),
+		cmocka_unit_test(interrupt_reaches_every_layer),
 		cmocka_unit_test(report_is_found_by_layer_and_key),
 	};
 
