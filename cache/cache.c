@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "cache/disk.h"
+#include "cache/face.h"
 #include "cache/fill.h"
 #include "cache/flight.h"
 #include "cache/keeper.h"
@@ -349,4 +350,14 @@ int cache_image_open(
 struct blobs *cache_image_blobs(struct image *img)
 {
 	return ((struct cache_image *)img)->object->blobs;
+}
+
+struct store *face_store(struct cache *c)
+{
+	return c->store;
+}
+
+struct keeper *face_keeper(struct cache *c)
+{
+	return c->keeper;
 }

@@ -150,7 +150,7 @@ static size_t read_plain(struct disk *d, uint8_t *buf, size_t len, uint64_t off)
 
 static void touch(struct disk *d, uint64_t off, size_t len)
 {
-	for (uint64_t s = off / KEEPER_SEGMENT; s <= (off + len - 1) / KEEPER_SEGMENT; s++) {
+	for (uint64_t s = off / EVICT_SEGMENT; s <= (off + len - 1) / EVICT_SEGMENT; s++) {
 		bits_set(&d->kept.touched, s);
 	}
 }
@@ -454,7 +454,7 @@ static int prepare(struct disk *d, uint64_t size, struct err *e)
 	d->object.mode = "disk";
 	if (bits_init(&d->verified, d->object.granules) < 0 ||
 		bits_init(&d->bad, d->object.granules) < 0 ||
-		bits_init(&d->kept.touched, size / KEEPER_SEGMENT + 1) < 0) {
+		bits_init(&d->kept.touched, size / EVICT_SEGMENT + 1) < 0) {
 		return err_set(e, -ENOMEM, "out of memory");
 	}
 	return 0;
@@ -495,6 +495,7 @@ int disk_open(struct store *s, struct keeper *k, struct pool *p, const struct st
 	}
 	d->kept.where = &d->where;
 	d->kept.data = d->data;
+	d->kept.absent = &d->object.absent;
 	keeper_add(k, &d->kept);
 	*ret = &d->object;
 	return 0;

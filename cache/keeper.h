@@ -11,10 +11,8 @@
 #include <stdint.h>
 
 #include "cache/bits.h"
+#include "cache/evict.h"
 #include "cache/store.h"
-
-/* What the clock of eviction counts. */
-#define KEEPER_SEGMENT ((uint64_t)4 << 20)
 
 struct keeper;
 
@@ -23,8 +21,8 @@ struct kept {
 	struct kept *next; /* the keeper's */
 	const struct store_object *where;
 	int data;
-	bool pinned;         /* its granules cannot be fetched again one by one: never evicted */
-	struct bits touched; /* segments read since the clock last came by */
+	struct bits touched;      /* segments (EVICT_SEGMENT) read since the clock last came by */
+	_Atomic uint64_t *absent; /* counted up by the granules that were evicted */
 };
 
 /* Limits as in struct cache_opts. @s outlives the keeper. */
@@ -43,5 +41,8 @@ bool keeper_admits(struct keeper *k);
 void keeper_wrote(struct keeper *k, uint64_t bytes);
 /* Storing failed with @code: makes room once, then stops trying for a while. */
 void keeper_failed(struct keeper *k, int code);
+
+/* Evicts until at most @max_size bytes are used; returns the bytes freed. */
+uint64_t keeper_prune(struct keeper *k, uint64_t max_size);
 
 #endif

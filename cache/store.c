@@ -187,11 +187,52 @@ static void object_path(const char *hash, char *ret, size_t room)
 	snprintf(ret, room, "obj/%.2s/%s", hash, hash + 2);
 }
 
+#define BYTE_OPEN 0
+#define BYTE_PIN  1
+
+static int lock_byte(int fd, short type, off_t byte)
+{
+	struct flock lock = {
+		.l_type = type,
+		.l_whence = SEEK_SET,
+		.l_start = byte,
+		.l_len = 1,
+	};
+
+	return fcntl(fd, F_OFD_SETLK, &lock) < 0 ? -errno : 0;
+}
+
 static int lock_object(struct store_object *o, short type)
 {
-	struct flock lock = { .l_type = type, .l_whence = SEEK_SET, .l_len = 1 };
+	return lock_byte(o->lock, type, BYTE_OPEN);
+}
 
-	return fcntl(o->lock, F_OFD_SETLK, &lock) < 0 ? -errno : 0;
+void store_object_pin(struct store_object *o)
+{
+	(void)lock_byte(o->lock, F_RDLCK, BYTE_PIN);
+}
+
+bool store_object_is_pinned(const struct store_object *o)
+{
+	struct flock lock = {
+		.l_type = F_WRLCK,
+		.l_whence = SEEK_SET,
+		.l_start = BYTE_PIN,
+		.l_len = 1,
+	};
+
+	return fcntl(o->lock, F_OFD_GETLK, &lock) == 0 && lock.l_type != F_UNLCK;
+}
+
+int store_elect(struct store *s)
+{
+	CLEANUP_CLOSE int fd =
+		openat(s->fd, "lock", O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
+
+	if (fd < 0 || lock_byte(fd, F_WRLCK, 0) < 0) {
+		return -1;
+	}
+	return TAKE_FD(fd);
 }
 
 static int hold(struct store_object *o, bool readonly)

@@ -3,9 +3,10 @@
  * The cache directory:
  *
  *   VERSION             "lazydisk-cache 1"; anything else: not ours to touch
+ *   lock                held by the process that evicts
  *   obj/ab/cdef.../     one directory an object, named by the hash of its key, with
- *     lock              record lock: shared while the object is open, exclusive to create, empty
- *                       or delete it
+ *     lock              record locks: byte 0 shared while the object is open, exclusive to create,
+ *                       empty or delete it; byte 1 shared while it must not lose granules
  *     meta              text: key, id, size, generation; a checksum line last
  *     map, data         see map.h; data is sparse and as large as the image
  *     use               empty; its mtime is the object's last use
@@ -63,6 +64,10 @@ void store_object_share(struct store_object *o);
 bool store_object_exclude(struct store_object *o);
 void store_object_close(struct store_object *o);
 
+/* While it is open, its bytes cannot be fetched again one by one: eviction spares it. */
+void store_object_pin(struct store_object *o);
+bool store_object_is_pinned(const struct store_object *o);
+
 /* Deletes the object; it is held exclusively. Closes it. */
 int store_object_delete(struct store *s, struct store_object *o, struct err *e);
 
@@ -77,5 +82,8 @@ void store_hash(const char *key, char ret[STORE_HASH + 1]);
 /* Calls @fn for the hash of each object there is; stops at a negative return and returns it. */
 typedef int store_object_fn(void *ctx, const char *hash);
 int store_each(struct store *s, store_object_fn *fn, void *ctx, struct err *e);
+
+/* Tries to become the only one who evicts. A descriptor to close when done, or -1. */
+int store_elect(struct store *s);
 
 #endif

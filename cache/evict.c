@@ -1,0 +1,264 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Least recently used first, in two rounds: the first spares what was read of late. */
+#include "cache/evict.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "cache/cache.h"
+#include "cache/map.h"
+#include "core/bytes.h"
+#include "core/cleanup.h"
+
+#define SEGMENT_GRANULES (EVICT_SEGMENT / CACHE_GRANULE)
+
+struct candidate {
+	char hash[STORE_HASH + 1];
+	struct timespec used_at;
+	uint64_t used;
+};
+
+struct candidates {
+	struct store *store;
+	struct candidate *items;
+	size_t count;
+	size_t room;
+};
+
+uint64_t evict_object_used(int dirfd)
+{
+	int fd = openat(dirfd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	DIR *dir = fd < 0 ? NULL : fdopendir(fd);
+	uint64_t used = 0;
+	struct dirent *d;
+	struct stat st;
+
+	if (!dir) {
+		if (fd >= 0) {
+			close(fd);
+		}
+		return 0;
+	}
+	while ((d = readdir(dir))) {
+		if (fstatat(dirfd, d->d_name, &st, AT_SYMLINK_NOFOLLOW) == 0 &&
+			S_ISREG(st.st_mode)) {
+			used += (uint64_t)st.st_blocks * 512;
+		}
+	}
+	closedir(dir);
+	return used;
+}
+
+static int open_hash(struct store *s, const char *hash)
+{
+	char path[64];
+
+	snprintf(path, sizeof(path), "obj/%.2s/%s", hash, hash + 2);
+	return openat(s->fd, path, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
+}
+
+struct used_sum {
+	struct store *store;
+	uint64_t used;
+};
+
+static int add_used(void *ctx, const char *hash)
+{
+	struct used_sum *sum = ctx;
+	CLEANUP_CLOSE int fd = open_hash(sum->store, hash);
+
+	if (fd >= 0) {
+		sum->used += evict_object_used(fd);
+	}
+	return 0;
+}
+
+uint64_t evict_used(struct store *s)
+{
+	struct used_sum sum = { s, 0 };
+
+	(void)store_each(s, add_used, &sum, NULL);
+	return sum.used;
+}
+
+static int collect(void *ctx, const char *hash)
+{
+	struct candidates *c = ctx;
+	CLEANUP_CLOSE int fd = open_hash(c->store, hash);
+	struct candidate *item;
+	struct stat st;
+
+	if (fd < 0) {
+		return 0;
+	}
+	if (c->count == c->room) {
+		size_t room = c->room ? 2 * c->room : 64;
+		void *items = reallocarray(c->items, room, sizeof(*c->items));
+
+		if (!items) {
+			return -ENOMEM;
+		}
+		c->items = items;
+		c->room = room;
+	}
+	item = &c->items[c->count++];
+	*item = (struct candidate){ .used = evict_object_used(fd) };
+	memcpy(item->hash, hash, sizeof(item->hash));
+	if (fstatat(fd, "use", &st, AT_SYMLINK_NOFOLLOW) == 0) {
+		item->used_at = st.st_mtim;
+	}
+	return 0;
+}
+
+static int older_first(const void *a, const void *b)
+{
+	const struct timespec *x = &((const struct candidate *)a)->used_at;
+	const struct timespec *y = &((const struct candidate *)b)->used_at;
+
+	if (x->tv_sec != y->tv_sec) {
+		return x->tv_sec < y->tv_sec ? -1 : 1;
+	}
+	return x->tv_nsec < y->tv_nsec ? -1 : x->tv_nsec > y->tv_nsec;
+}
+
+/* An object open for eviction. */
+struct victim {
+	const struct candidate *item;
+	const struct evict_hooks *hooks;
+	struct map map;
+	int data;
+	uint64_t size;
+};
+
+/* Clears and punches one segment. Returns the bytes freed; UINT64_MAX: holes cannot be made. */
+static uint64_t evict_segment(struct victim *v, uint64_t seg)
+{
+	uint64_t first = seg * SEGMENT_GRANULES;
+	uint64_t count = min_u64(SEGMENT_GRANULES, v->map.granules - first);
+	uint64_t stored = 0;
+	uint64_t went = 0;
+	int r;
+
+	if (!map_lock(&v->map, first, count)) {
+		return 0;
+	}
+	for (uint64_t g = first; g < first + count; g++) {
+		uint32_t slot = map_get(&v->map, g);
+
+		went += slot != 0;
+		stored += slot != 0 && slot != map_zero(&v->map, g);
+		if (slot != 0) {
+			map_set(&v->map, g, 0);
+		}
+	}
+	map_move_epoch(&v->map);
+	r = fallocate(v->data, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
+		(off_t)(first * CACHE_GRANULE), (off_t)(count * CACHE_GRANULE));
+	map_unlock(&v->map, first, count);
+	if (v->hooks && went > 0) {
+		v->hooks->gone(v->hooks->ctx, v->item->hash, went);
+	}
+	return r < 0 ? UINT64_MAX : stored * CACHE_GRANULE;
+}
+
+static bool holds_data(const struct victim *v, uint64_t seg)
+{
+	uint64_t first = seg * SEGMENT_GRANULES;
+	uint64_t end = min_u64(first + SEGMENT_GRANULES, v->map.granules);
+
+	for (uint64_t g = first; g < end; g++) {
+		uint32_t slot = map_get(&v->map, g);
+
+		if (slot != 0 && slot != map_zero(&v->map, g)) {
+			return true;
+		}
+	}
+	return false;
+}
+
+/* From the end to the beginning: what boots and mounts read first lies mostly at the front. */
+static uint64_t evict_segments(struct victim *v, uint64_t need, bool spare_recent)
+{
+	uint64_t seg = div_round_up(v->map.granules, SEGMENT_GRANULES);
+	uint64_t freed = 0;
+
+	while (seg-- > 0 && freed < need) {
+		uint64_t n;
+
+		if (!holds_data(v, seg) ||
+			(v->hooks && v->hooks->recent(v->hooks->ctx, v->item->hash, seg) &&
+				spare_recent)) {
+			continue;
+		}
+		n = evict_segment(v, seg);
+		if (n == UINT64_MAX) {
+			break;
+		}
+		freed += n;
+	}
+	return freed;
+}
+
+static uint64_t shrink(struct victim *v, const struct store_object *o, uint64_t need, bool spare)
+{
+	struct store_meta meta;
+	uint64_t freed = 0;
+
+	if (store_meta_read(o->fd, &meta, NULL) < 0) {
+		return 0;
+	}
+	if (map_open(o->fd, "map", meta.size, meta.gen, false, &v->map, NULL) == 0) {
+		v->data = openat(o->fd, "data", O_RDWR | O_CLOEXEC | O_NOFOLLOW);
+		if (v->data >= 0) {
+			freed = evict_segments(v, need, spare);
+			close(v->data);
+		}
+		map_close(&v->map, false);
+	}
+	store_meta_clear(&meta);
+	return freed;
+}
+
+static uint64_t evict_object(struct store *s, struct candidate *item, uint64_t need,
+	const struct evict_hooks *hooks, bool spare)
+{
+	struct victim v = { .item = item, .hooks = hooks, .data = -1 };
+	struct store_object o;
+	uint64_t freed;
+
+	if (item->used == 0 || store_object_open(s, item->hash, false, &o, NULL) < 0) {
+		return 0;
+	}
+	if (o.exclusive && item->used <= need) {
+		freed = item->used;
+		item->used = 0;
+		return store_object_delete(s, &o, NULL) < 0 ? 0 : freed;
+	}
+	store_object_share(&o);
+	freed = store_object_is_pinned(&o) ? 0 : shrink(&v, &o, need, spare);
+	item->used -= min_u64(freed, item->used);
+	store_object_close(&o);
+	return freed;
+}
+
+uint64_t evict_run(struct store *s, uint64_t need, const struct evict_hooks *hooks)
+{
+	struct candidates c = { .store = s };
+	uint64_t freed = 0;
+
+	(void)store_each(s, collect, &c, NULL);
+	if (c.count > 0) {
+		qsort(c.items, c.count, sizeof(*c.items), older_first);
+	}
+	for (unsigned int round = 0; round < 2 && freed < need; round++) {
+		for (size_t i = 0; i < c.count && freed < need; i++) {
+			freed += evict_object(s, &c.items[i], need - freed, hooks, round == 0);
+		}
+	}
+	free(c.items);
+	return freed;
+}
