@@ -53,8 +53,9 @@ int fusefs_new(const struct fusefs_opts *opts, const struct fusefs_volume *volum
 int fusefs_mount(struct fusefs *fs, struct err *e);
 
 /* Serves until unmounted or told to stop by SIGTERM, SIGINT or SIGHUP; unmounts. @ready (may be
- * NULL) is called once when the filesystem answers. 0 after a clean end. -EBUSY: a read never came
- * back from its image; threads are in there, so end the process without closing anything. */
+ * NULL) is called once, on this thread, when the filesystem answers and signals are caught. 0 after
+ * a clean end. -EBUSY: a read never came back from its image; threads are in there, so end the
+ * process without closing anything. */
 int fusefs_serve(struct fusefs *fs, void (*ready)(void *ctx), void *ctx, struct err *e);
 
 void fusefs_free(struct fusefs *fs);

@@ -21,6 +21,7 @@
 struct action {
 	const char *name;
 	int args; /* behind the name */
+	/* 0, a negative errno, or a positive exit code: done, with something to tell. */
 	int (*run)(struct cache *c, const struct options *o, struct err *e);
 };
 
@@ -178,7 +179,7 @@ static int verify(struct cache *c, const struct options *o, struct err *e)
 			v.objects, render_size(v.granules * CACHE_GRANULE, a),
 			render_size(v.bad * CACHE_GRANULE, b), render_size(v.leaked, d));
 	}
-	return 0;
+	return v.bad > 0 ? EXITCODE_MISMATCH : 0;
 }
 
 static const struct action actions[] = {
@@ -247,5 +248,5 @@ int cache_run(const struct options *o)
 		r = action->run(cache, o, &e);
 	}
 	cache_close(cache);
-	return r < 0 ? exitcode_report(&e, EXITCODE_FAILED) : EXITCODE_OK;
+	return r < 0 ? exitcode_report(&e, EXITCODE_FAILED) : r;
 }

@@ -36,15 +36,17 @@ static const struct verb *find_verb(const char *name)
 	return NULL;
 }
 
-static void print_help(void)
+static void print_help(FILE *out)
 {
-	puts("Usage: lazydisk VERB [options] ...\n\n"
-	     "Remote disk images as local raw disks, before they have been downloaded.\n");
+	fputs("Usage: lazydisk VERB [options] ...\n\n"
+	      "Remote disk images as local raw disks, before they have been downloaded.\n\n",
+		out);
 	for (size_t i = 0; i < ARRAY_SIZE(verbs); i++) {
-		printf("  %-8s %s\n", verbs[i].name, verbs[i].summary);
+		fprintf(out, "  %-8s %s\n", verbs[i].name, verbs[i].summary);
 	}
-	puts("\nlazydisk VERB --help lists the options of a verb; lazydisk --version says which\n"
-	     "version this is. See lazydisk(1).");
+	fputs("\nlazydisk VERB --help lists the options of a verb; lazydisk --version says which\n"
+	      "version this is. See lazydisk(1).\n",
+		out);
 }
 
 static int check_arguments(const struct verb *verb, const struct options *o, struct err *e)
@@ -106,11 +108,11 @@ static int dispatch(int argc, char **argv)
 		return run_helper(argc, argv);
 	}
 	if (argc < 2) {
-		err_set(&e, -EINVAL, "which verb? lazydisk --help lists them");
-		return exitcode_report(&e, EXITCODE_USAGE);
+		print_help(stderr);
+		return EXITCODE_USAGE;
 	}
 	if (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0) {
-		print_help();
+		print_help(stdout);
 		return EXITCODE_OK;
 	}
 	if (strcmp(argv[1], "--version") == 0) {

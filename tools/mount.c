@@ -2,6 +2,7 @@
 /* `lazydisk mount`: opens the images, shows them as files, serves them until told to stop. */
 #include <errno.h>
 #include <inttypes.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
@@ -161,10 +162,25 @@ static int make_filesystem(struct mount *m, struct err *e)
 	return fusefs_new(&opts, volumes, m->count, &m->fs, e);
 }
 
+/* Between the mount and fusefs_serve(), which catches them, a signal would kill us and leave a dead
+ * mount behind: it has to wait. */
+static void hold_signals(bool hold)
+{
+	sigset_t stop;
+
+	sigemptyset(&stop);
+	sigaddset(&stop, SIGTERM);
+	sigaddset(&stop, SIGINT);
+	sigaddset(&stop, SIGHUP);
+	pthread_sigmask(hold ? SIG_BLOCK : SIG_UNBLOCK, &stop, NULL);
+}
+
+/* On the thread that called fusefs_serve(). */
 static void ready(void *ctx)
 {
 	struct mount *m = ctx;
 
+	hold_signals(false);
 	daemonize_ready(&m->background);
 }
 
@@ -179,6 +195,7 @@ static int serve(struct mount *m)
 	}
 	r = make_filesystem(m, &e);
 	if (r == 0) {
+		hold_signals(true);
 		r = fusefs_mount(m->fs, &e);
 	}
 	if (r < 0) {

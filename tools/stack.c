@@ -8,6 +8,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "cache/cache.h"
 #include "core/cleanup.h"
 #include "formats/format.h"
 #include "sources/source.h"
@@ -18,6 +19,7 @@ struct stack_env {
 	struct secret login;
 	char **headers; /* NULL: none */
 	struct net *net;
+	struct cache *cache;
 };
 
 /* What the opener of backing files knows of the image that asks. */
@@ -65,6 +67,45 @@ int stack_cache_dir(const struct options *o, char **ret, struct err *e)
 	}
 	*ret = dir;
 	return 0;
+}
+
+/* The directories above the cache's own, which it makes itself. What fails here fails there. */
+static void make_parents(const char *dir)
+{
+	CLEANUP_FREE char *path = strdup(dir);
+
+	for (char *p = path ? strchr(path + 1, '/') : NULL; p; p = strchr(p + 1, '/')) {
+		*p = '\0';
+		mkdir(path, 0755);
+		*p = '/';
+	}
+}
+
+static int need_cache(struct stack_env *env, struct err *e)
+{
+	const struct options *o = env->o;
+	CLEANUP_FREE char *dir = NULL;
+	struct cache_opts opts = {
+		.max_size = o->cache_size,
+		.readahead = o->readahead,
+		.no_readahead = o->readahead_given && o->readahead == 0,
+	};
+	int r;
+
+	if (env->cache) {
+		return 0;
+	}
+	if (!o->no_cache) {
+		r = stack_cache_dir(o, &dir, e);
+		if (r < 0) {
+			return r;
+		}
+	}
+	if (dir) {
+		make_parents(dir);
+		opts.dir = dir;
+	}
+	return cache_open(&opts, &env->cache, e);
 }
 
 static int need_net(struct stack_env *env, struct err *e)
@@ -131,14 +172,40 @@ static int open_format(struct stack_env *env, const char *source, struct image *
 	return 0;
 }
 
+/* A version that the cache knows helps to open a source whose server does not answer. */
 static int open_remote(struct stack_env *env, const char *source, struct image **ret,
 	struct blobs **ret_blobs, struct err *e)
 {
+	CLEANUP(image_closep) struct image *image = NULL;
 	struct source_opts opts = source_options(env);
-	int r = need_net(env, e);
+	struct cache_known known = { NULL, 0 };
+	CLEANUP_FREE char *key = NULL;
+	int r = need_cache(env, e);
 
-	*ret_blobs = NULL;
-	return r < 0 ? r : source_open(env->net, source, &opts, ret, e);
+	if (r == 0) {
+		r = need_net(env, e);
+	}
+	if (r == 0) {
+		r = source_key(source, &key, e);
+	}
+	if (r < 0) {
+		return r;
+	}
+	if (cache_peek(env->cache, key, &known, NULL) == 0) {
+		opts.expected_id = known.id;
+		opts.expected_size = known.size;
+	}
+	r = source_open(env->net, source, &opts, &image, e);
+	free(known.id);
+	if (r == 0) {
+		r = cache_image_open(env->cache, key, image, ret, e);
+	}
+	if (r < 0) {
+		return r;
+	}
+	TAKE_PTR(image);
+	*ret_blobs = cache_image_blobs(*ret);
+	return 0;
 }
 
 static int open_local(struct stack_env *env, const char *source, struct image **ret, struct err *e)
@@ -266,6 +333,7 @@ int stack_env_open(const struct options *o, struct stack_env **ret, struct err *
 void stack_env_close(struct stack_env *env)
 {
 	if (env) {
+		cache_close(env->cache);
 		net_free(env->net);
 		secret_clear(&env->login);
 		secret_free_headers(env->headers);
