@@ -22,30 +22,32 @@ struct format {
 	/* NULL: recognised, so that it is not mistaken for a disk, and refused. */
 	int (*open)(struct image *below, const struct format_opts *opts, struct image **ret,
 		struct err *e);
-	const char *refusal; /* NULL: "format NAME is not supported"; else what it is instead */
+	const char *refusal; /* NULL: "format NAME is not supported by this version" */
+	int code;            /* with `refusal` */
 };
 
 static const struct format formats[] = {
-	{ "qcow2", probe_qcow2, qcow2_open, NULL },
-	{ "qcow", probe_qcow, NULL, NULL },
-	{ "qed", probe_qed, NULL, NULL },
-	{ "vmdk", probe_vmdk, NULL, NULL },
-	{ "vhdx", probe_vhdx, NULL, NULL },
-	{ "vhd", probe_vhd, NULL, NULL },
-	{ "vdi", probe_vdi, NULL, NULL },
-	{ "parallels", probe_parallels, NULL, NULL },
-	{ "gzip", probe_gzip, NULL, NULL },
-	{ "xz", probe_xz, NULL, NULL },
-	{ "zstd", probe_zstd, NULL, NULL },
-	{ "bzip2", probe_bzip2, NULL, NULL },
-	{ "lzma", probe_lzma, NULL, NULL },
-	{ "lz4", probe_lz4, NULL, NULL },
-	{ "zip", probe_zip, NULL, NULL },
-	{ "7z", probe_7z, NULL, NULL },
-	{ "tar", probe_tar, NULL, NULL },
-	{ "html", probe_html, NULL, "a web page" },
-	{ "xml", probe_xml, NULL, "an XML document" },
-	{ "raw", NULL, raw_open, NULL },
+	{ "qcow2", probe_qcow2, qcow2_open, NULL, 0 },
+	{ "qcow", probe_qcow, NULL, "format qcow (version 1) is not supported, only qcow2",
+		-ENOTSUP },
+	{ "qed", probe_qed, NULL, NULL, 0 },
+	{ "vmdk", probe_vmdk, NULL, NULL, 0 },
+	{ "vhdx", probe_vhdx, NULL, NULL, 0 },
+	{ "vhd", probe_vhd, NULL, NULL, 0 },
+	{ "vdi", probe_vdi, NULL, NULL, 0 },
+	{ "parallels", probe_parallels, NULL, NULL, 0 },
+	{ "gzip", probe_gzip, NULL, NULL, 0 },
+	{ "xz", probe_xz, NULL, NULL, 0 },
+	{ "zstd", probe_zstd, NULL, NULL, 0 },
+	{ "bzip2", probe_bzip2, NULL, NULL, 0 },
+	{ "lzma", probe_lzma, NULL, NULL, 0 },
+	{ "lz4", probe_lz4, NULL, NULL, 0 },
+	{ "zip", probe_zip, NULL, NULL, 0 },
+	{ "7z", probe_7z, NULL, NULL, 0 },
+	{ "tar", probe_tar, NULL, NULL, 0 },
+	{ "html", probe_html, NULL, "this is a web page, not a disk image", -EBADMSG },
+	{ "xml", probe_xml, NULL, "this is an XML document, not a disk image", -EBADMSG },
+	{ "raw", NULL, raw_open, NULL, 0 },
 };
 
 static const struct format *find(const char *name)
@@ -101,9 +103,7 @@ int format_probe(struct image *img, const char **ret, struct err *e)
 static int refuse(const struct format *f, struct err *e)
 {
 	if (f->refusal) {
-		return err_set(e, -EBADMSG,
-			"this is %s, not a disk image (--format raw takes it as it is)",
-			f->refusal);
+		return err_set(e, f->code, "%s (--format raw takes it as it is)", f->refusal);
 	}
 	return err_set(e, -ENOTSUP,
 		"format %s is not supported by this version (--format raw takes it as it is)",

@@ -62,7 +62,8 @@ static int open_backing(struct qcow2 *q, const struct format_opts *opts, struct 
 	}
 	r = opts->open_backing(
 		opts->ctx, name, format[0] ? format : NULL, opts->depth + 1, &q->backing, e);
-	return r < 0 ? err_wrap(e, r, "backing file \"%s\"", safe) : 0;
+	/* Once is enough: the names of a long chain would crowd out what went wrong. */
+	return r < 0 && opts->depth == 0 ? err_wrap(e, r, "backing file \"%s\"", safe) : r;
 }
 
 /* Names these bytes: the file's and, where they show through, the backing file's. */

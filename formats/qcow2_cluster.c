@@ -41,7 +41,8 @@ static int begin_job(
 	uint64_t number = run->offset >> q->geo.cluster_bits;
 	enum memo_claim claim = MEMO_READY;
 
-	*ret = (struct job){ .run = run, .to = to };
+	*ret = (struct job){ .run = run };
+	ret->to = to;
 	if (run->length == q->geo.cluster_size) {
 		ret->item = memo_find(q->clusters, number);
 		if (!ret->item) {

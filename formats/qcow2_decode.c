@@ -162,10 +162,11 @@ uint8_t *qcow2_decoder_room(struct qcow2_decoder *d, size_t n)
  * cluster, or cut right behind the last byte that counts. */
 static int inflate_slowly(const uint8_t *in, size_t len, uint8_t *out, size_t want)
 {
-	z_stream z = { .avail_in = (uInt)len, .avail_out = (uInt)want, .next_out = out };
+	z_stream z = { .avail_in = (uInt)len, .avail_out = (uInt)want };
 	int r;
 
 	z.next_in = in;
+	z.next_out = out;
 	if (inflateInit2(&z, -15) != Z_OK) {
 		return -ENOMEM;
 	}
@@ -188,8 +189,9 @@ static int run_deflate(struct qcow2_decoder *d, const uint8_t *in, size_t len, u
 static int unzstd_slowly(struct qcow2_decoder *d, const uint8_t *in, size_t len, uint8_t *out)
 {
 	ZSTD_inBuffer src = { .src = in, .size = len };
-	ZSTD_outBuffer dst = { .dst = out, .size = d->cluster_size };
+	ZSTD_outBuffer dst = { .size = d->cluster_size };
 
+	dst.dst = out;
 	ZSTD_DCtx_reset(d->zstd, ZSTD_reset_session_only);
 	while (dst.pos < dst.size) {
 		size_t consumed = src.pos;

@@ -96,7 +96,6 @@ static int subcluster_piece(const struct qcow2_geometry *g, uint64_t host, uint6
 	unsigned int first = (unsigned int)(in_cluster >> g->subcluster_bits);
 	unsigned int bits = subcluster_bits(bitmap, first);
 	unsigned int end = first + 1;
-	bool has_host = host && bits != 0;
 
 	if ((bitmap & (bitmap >> 32) & UINT32_MAX) != 0) {
 		return err_set(e, -EBADMSG,
@@ -113,7 +112,7 @@ static int subcluster_piece(const struct qcow2_geometry *g, uint64_t host, uint6
 	*ret = (struct qcow2_piece){
 		.kind = kinds[bits],
 		.length = ((uint64_t)end << g->subcluster_bits) - in_cluster,
-		.host = has_host ? host + in_cluster : EXTENT_NO_HOST,
+		.host = host ? host + in_cluster : EXTENT_NO_HOST,
 	};
 	return 0;
 }

@@ -43,8 +43,8 @@ struct qcow2_piece {
 	enum qcow2_kind kind;
 	uint64_t length; /* from the asked place to the end of the part */
 
-	/* DATA: of the asked byte. ZERO: the same where space is reserved, else EXTENT_NO_HOST.
-	 * COMPRESSED: where the stream begins. UNALLOCATED: EXTENT_NO_HOST. */
+	/* DATA: of the asked byte. ZERO and UNALLOCATED: the same where space is reserved, else
+	 * EXTENT_NO_HOST. COMPRESSED: where the stream begins. */
 	uint64_t host;
 	uint64_t host_length; /* COMPRESSED: the stream is no longer than that, and within the file
 			       */

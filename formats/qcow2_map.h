@@ -14,9 +14,9 @@ struct qcow2_run {
 	uint64_t offset; /* guest */
 	uint64_t length; /* never 0 */
 
-	/* DATA: of the first byte; all of the run lies in the file, contiguous. ZERO: the same, or
-	 * EXTENT_NO_HOST. COMPRESSED: where the stream begins; the run is of one cluster.
-	 * UNALLOCATED: EXTENT_NO_HOST. */
+	/* DATA: of the first byte; all of the run lies in the file, contiguous. ZERO and
+	 * UNALLOCATED: the same where space is reserved (perhaps beyond the end of the file), else
+	 * EXTENT_NO_HOST. COMPRESSED: where the stream begins; the run is of one cluster. */
 	uint64_t host;
 	uint64_t host_length; /* COMPRESSED: of the stream, at most */
 };

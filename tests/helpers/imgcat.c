@@ -46,15 +46,15 @@ enum action {
 static int open_backing(void *ctx, const char *name, const char *format, unsigned int depth,
 	struct image **ret, struct err *e);
 
-static int open_image(const char *path, const char *format, const char *directory,
-	unsigned int depth, struct image **ret, struct err *e)
+static int open_image(const char *path, const char *format, char *directory, unsigned int depth,
+	struct image **ret, struct err *e)
 {
 	const struct source_opts sopts = { 0 };
 	struct format_opts fopts = {
 		.format = format,
 		.depth = depth,
 		.open_backing = directory ? open_backing : NULL,
-		.ctx = (void *)(uintptr_t)directory,
+		.ctx = directory,
 	};
 	CLEANUP(image_closep) struct image *file = NULL;
 	int r = source_open(NULL, path, &sopts, &file, e);
@@ -71,7 +71,7 @@ static int open_image(const char *path, const char *format, const char *director
 static int open_backing(void *ctx, const char *name, const char *format, unsigned int depth,
 	struct image **ret, struct err *e)
 {
-	const char *directory = ctx;
+	char *directory = ctx;
 	CLEANUP_FREE char *path = NULL;
 
 	if (name[0] == '/' || strchr(name, ':') || strstr(name, "..")) {
@@ -306,15 +306,11 @@ static int act(struct image *img, enum action action, char **args, struct err *e
 static int run(enum action action, char **args, const char *path, const char *format, bool backing)
 {
 	CLEANUP(image_closep) struct image *img = NULL;
-	CLEANUP_FREE char *directory = strdup(path);
+	const char *slash = strrchr(path, '/');
+	CLEANUP_FREE char *directory = slash ? strndup(path, slash - path) : strdup(".");
 	struct err e = { 0 };
-	char *slash = directory ? strrchr(directory, '/') : NULL;
-	int r;
+	int r = open_image(path, format, backing ? directory : NULL, 0, &img, &e);
 
-	if (slash) {
-		*slash = '\0';
-	}
-	r = open_image(path, format, backing ? (slash ? directory : ".") : NULL, 0, &img, &e);
 	if (r == 0) {
 		r = act(img, action, args, &e);
 	}
