@@ -7,6 +7,7 @@
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -62,11 +63,22 @@ static int wait_for(pid_t pid, int fd)
 	return n == 1 ? 0 : exit_status(pid);
 }
 
+/* Who kills the command does not want its daemon, be it opening an image for as long as it takes.
+ */
+static void die_with(pid_t parent)
+{
+	prctl(PR_SET_PDEATHSIG, SIGTERM);
+	if (getppid() != parent) {
+		kill(getpid(), SIGTERM);
+	}
+}
+
 int daemonize_start(struct daemonize *d, int *ret_exit, struct err *e)
 {
 	sigset_t ours;
 	sigset_t before;
 	int ends[2];
+	pid_t parent = getpid();
 	pid_t pid;
 
 	if (pipe2(ends, O_CLOEXEC) < 0) {
@@ -94,6 +106,7 @@ int daemonize_start(struct daemonize *d, int *ret_exit, struct err *e)
 	if (pid == 0) {
 		close(ends[0]);
 		d->pipe = ends[1];
+		die_with(parent);
 		return 0;
 	}
 	close(ends[1]);
@@ -121,6 +134,7 @@ void daemonize_ready(struct daemonize *d)
 	if (d->pipe < 0) {
 		return;
 	}
+	prctl(PR_SET_PDEATHSIG, 0);
 	log_to_syslog();
 	setsid();
 	(void)!chdir("/");

@@ -24,6 +24,8 @@ static const struct verb verbs[] = {
 		map_run },
 	{ "status", VERB_STATUS, "[options] MOUNTPOINT",
 		"show what a mount has fetched and how its readers fared", 1, 1, status_run },
+	{ "cache", VERB_CACHE, "[options] list | drop SOURCE | prune --max-size SIZE | verify",
+		"look after what is kept on disk", 1, 2, cache_run },
 };
 
 static const struct verb *find_verb(const char *name)
@@ -39,12 +41,14 @@ static const struct verb *find_verb(const char *name)
 static void print_help(FILE *out)
 {
 	fputs("Usage: lazydisk VERB [options] ...\n\n"
-	      "Remote disk images as local raw disks, before they have been downloaded.\n\n",
+	      "Remote disk images as local raw disks, before they have been "
+	      "downloaded.\n\n",
 		out);
 	for (size_t i = 0; i < ARRAY_SIZE(verbs); i++) {
 		fprintf(out, "  %-8s %s\n", verbs[i].name, verbs[i].summary);
 	}
-	fputs("\nlazydisk VERB --help lists the options of a verb; lazydisk --version says which\n"
+	fputs("\nlazydisk VERB --help lists the options of a verb; lazydisk "
+	      "--version says which\n"
 	      "version this is. See lazydisk(1).\n",
 		out);
 }
@@ -132,7 +136,8 @@ int main(int argc, char **argv)
 {
 	int code;
 
-	/* A reader of our output that went away is an error of write(), not a death. */
+	/* A reader of our output that went away is an error of write(), not a death.
+	 */
 	signal(SIGPIPE, SIG_IGN);
 	code = dispatch(argc, argv);
 	if (fflush(stdout) != 0 || ferror(stdout)) {

@@ -67,6 +67,7 @@ int mountpoint_read_status(const char *path, char **ret_status, struct err *e)
 	CLEANUP_FREE char *file = NULL;
 	struct stat st;
 	size_t len;
+	int r;
 
 	if (stat(path, &st) < 0) {
 		return explain(path, errno, e);
@@ -78,5 +79,6 @@ int mountpoint_read_status(const char *path, char **ret_status, struct err *e)
 		file = NULL;
 		return err_set(e, -ENOMEM, "out of memory");
 	}
-	return rw_read_file(file, STATUS_MAX, ret_status, &len, e);
+	r = rw_read_file(file, STATUS_MAX, ret_status, &len, e);
+	return r == -ENOTCONN ? explain(path, ENOTCONN, e) : r;
 }
