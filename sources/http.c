@@ -1,199 +1,78 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The image over a web server: one checked range request a read, on kept-alive connections. */
+/* The image over a web server. Opening is one GET for the first bytes: it tells the size, the
+ * version and whether there are ranges, and what it brought is served from memory. */
 #include "sources/http.h"
 
-#include <curl/curl.h>
+#include <assert.h>
 #include <errno.h>
 #include <inttypes.h>
-#include <pthread.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
+#include <sys/random.h>
 
 #include "core/bytes.h"
 #include "core/cleanup.h"
 #include "core/report.h"
-#include "sources/http_url.h"
+#include "sources/http_fetch.h"
+#include "sources/http_remote.h"
 
-#define IDLE_MAX 32
-
-struct net {
-	pthread_mutex_t lock;
-	CURL *idle[IDLE_MAX];
-	unsigned int idle_count;
-};
+/* With a version at hand, opening waits no longer than this for the server to confirm it. */
+#define CONFIRM_MS 4000U
 
 struct http_image {
 	struct image img;
-	struct net *net;
-	struct http_url url;
-	char *cacert;
-	char *validator; /* "ETag: ..." or "" */
-	_Atomic uint64_t requests;
-	_Atomic uint64_t bytes;
+	struct http_remote remote;
+	uint8_t *first; /* what came with the probe */
+	size_t first_len;
 };
 
-/* One answer: its headers, and where its body goes. */
-struct answer {
-	CURL *curl;
-	uint64_t off;
-	uint64_t want;
-	uint64_t got;
-	uint64_t total;
-	bool range_ok;
-	char etag[300];
-	image_sink_fn *sink;
-	void *ctx;
-	int sink_error;
-};
-
-int net_new(unsigned int connections, struct net **ret, struct err *e)
+static struct http_image *of(struct image *img)
 {
-	struct net *net = calloc(1, sizeof(*net));
-
-	(void)connections;
-	if (!net) {
-		return err_set(e, -ENOMEM, "out of memory");
-	}
-	curl_global_init(CURL_GLOBAL_DEFAULT);
-	pthread_mutex_init(&net->lock, NULL);
-	*ret = net;
-	return 0;
+	return (struct http_image *)img;
 }
 
-void net_free(struct net *net)
+static int fetch(struct http_image *h, uint64_t off, uint64_t len, image_sink_fn *sink, void *ctx,
+	struct err *e)
 {
-	if (net) {
-		while (net->idle_count > 0) {
-			curl_easy_cleanup(net->idle[--net->idle_count]);
-		}
-		pthread_mutex_destroy(&net->lock);
-		free(net);
-	}
-}
+	struct http_remote *remote = &h->remote;
+	struct http_fetch f = {
+		.remote = remote,
+		.ask = {
+			.kind = remote->no_ranges ? HTTP_WHOLE : HTTP_RANGE,
+			.off = off,
+			.len = len,
+			.version = &remote->version,
+			.gzip_name = remote->gzip_name,
+		},
+		.sink = sink,
+		.ctx = ctx,
+		.limit_ms = remote->conf.limit_ms,
+		.hard = remote->conf.hard,
+	};
+	int r = http_fetch_run(&f, e);
 
-static CURL *take_handle(struct net *net)
-{
-	LOCK_SCOPE(&net->lock);
-
-	return net->idle_count > 0 ? net->idle[--net->idle_count] : curl_easy_init();
-}
-
-static void give_handle(struct net *net, CURL *c)
-{
-	LOCK_SCOPE(&net->lock);
-
-	if (net->idle_count < IDLE_MAX) {
-		net->idle[net->idle_count++] = c;
-	} else {
-		curl_easy_cleanup(c);
-	}
-}
-
-static size_t on_header(char *line, size_t size, size_t n, void *ctx)
-{
-	struct answer *a = ctx;
-	char text[256];
-	uint64_t from;
-	uint64_t to;
-
-	(void)size;
-	snprintf(text, sizeof(text), "%.*s", (int)n, line);
-	text[strcspn(text, "\r\n")] = '\0';
-	if (strncasecmp(text, "content-range:", 14) == 0) {
-		a->range_ok = sscanf(text + 14, " bytes %" SCNu64 "-%" SCNu64 "/%" SCNu64, &from,
-				      &to, &a->total) == 3 &&
-			      from == a->off && to == a->off + a->want - 1;
-	} else if (strncasecmp(text, "etag: ", 6) == 0) {
-		snprintf(a->etag, sizeof(a->etag), "%s", text + 6);
-	}
-	return n;
-}
-
-static size_t on_body(char *data, size_t size, size_t n, void *ctx)
-{
-	struct answer *a = ctx;
-	long status = 0;
-
-	(void)size;
-	curl_easy_getinfo(a->curl, CURLINFO_RESPONSE_CODE, &status);
-	if (status != 206 || !a->range_ok || n > a->want - a->got) {
-		return 0;
-	}
-	a->sink_error = a->sink ? a->sink(a->ctx, a->off + a->got, data, n) : 0;
-	a->got += n;
-	return a->sink_error < 0 ? 0 : n;
-}
-
-static int outcome(struct http_image *h, struct answer *a, CURLcode c, struct err *e)
-{
-	long status = 0;
-
-	curl_easy_getinfo(a->curl, CURLINFO_RESPONSE_CODE, &status);
-	if (a->sink_error < 0) {
-		return err_set(e, a->sink_error, "%s: the reader stopped", h->url.label);
-	}
-	if (status == 404 || status == 410) {
-		return err_set(e, -ENOENT, "%s: not found (%ld)", h->url.label, status);
-	}
-	if (status == 401 || status == 403) {
-		return err_set(e, -EACCES, "%s: access refused (%ld)", h->url.label, status);
-	}
-	if (c == CURLE_COULDNT_CONNECT || c == CURLE_COULDNT_RESOLVE_HOST) {
-		return err_set(e, -ENXIO, "%s: %s", h->url.label, curl_easy_strerror(c));
-	}
-	if (c != CURLE_OK && c != CURLE_WRITE_ERROR) {
-		return err_set(e, -ECONNRESET, "%s: %s", h->url.label, curl_easy_strerror(c));
-	}
-	if (status != 206 || !a->range_ok || a->got != a->want) {
-		return err_set(e, -EPROTO, "%s: not the range that was asked for (status %ld)",
-			h->url.label, status);
-	}
-	if (h->validator && strcmp(h->validator, a->etag) != 0) {
-		return err_set(e, -ESTALE, "%s: the image changed on the server", h->url.label);
-	}
-	return 0;
-}
-
-static int fetch(struct http_image *h, struct answer *a, struct err *e)
-{
-	char range[64];
-	CURLcode c;
-	int r;
-
-	a->curl = take_handle(h->net);
-	if (!a->curl) {
-		return err_set(e, -ENOMEM, "out of memory");
-	}
-	curl_easy_reset(a->curl);
-	snprintf(range, sizeof(range), "%" PRIu64 "-%" PRIu64, a->off, a->off + a->want - 1);
-	curl_easy_setopt(a->curl, CURLOPT_URL, h->url.full);
-	curl_easy_setopt(a->curl, CURLOPT_RANGE, range);
-	curl_easy_setopt(a->curl, CURLOPT_NOSIGNAL, 1L);
-	curl_easy_setopt(a->curl, CURLOPT_BUFFERSIZE, 524288L);
-	curl_easy_setopt(a->curl, CURLOPT_HTTP_VERSION, (long)CURL_HTTP_VERSION_1_1);
-	if (h->cacert) {
-		curl_easy_setopt(a->curl, CURLOPT_CAINFO, h->cacert);
-	}
-	curl_easy_setopt(a->curl, CURLOPT_HEADERFUNCTION, on_header);
-	curl_easy_setopt(a->curl, CURLOPT_HEADERDATA, a);
-	curl_easy_setopt(a->curl, CURLOPT_WRITEFUNCTION, on_body);
-	curl_easy_setopt(a->curl, CURLOPT_WRITEDATA, a);
-	c = curl_easy_perform(a->curl);
-	h->requests++;
-	h->bytes += a->got;
-	r = outcome(h, a, c, e);
-	give_handle(h->net, a->curl);
+	http_headers_clear(&f.head);
 	return r;
 }
 
 static int http_stream_at(struct image *img, uint64_t off, uint64_t len, image_sink_fn *sink,
 	void *ctx, struct err *e)
 {
-	struct answer a = { .off = off, .want = len, .sink = sink, .ctx = ctx };
+	struct http_image *h = of(img);
+	size_t n;
+	int r;
 
-	return fetch((struct http_image *)img, &a, e);
+	if (off < h->first_len) {
+		n = min_u64(len, h->first_len - off);
+		r = sink(ctx, off, h->first + off, n);
+		if (r < 0) {
+			return err_set(e, r, "%s: the reader stopped the stream", h->remote.label);
+		}
+		off += n;
+		len -= n;
+	}
+	return len > 0 ? fetch(h, off, len, sink, ctx, e) : 0;
 }
 
 struct target {
@@ -203,7 +82,7 @@ struct target {
 
 static int into_buffer(void *ctx, uint64_t off, const void *buf, size_t n)
 {
-	struct target *t = ctx;
+	const struct target *t = ctx;
 
 	memcpy(t->buf + (off - t->off), buf, n);
 	return 0;
@@ -218,25 +97,29 @@ static int http_read_at(struct image *img, void *buf, size_t len, uint64_t off, 
 
 static void http_report(struct image *img, struct report *r)
 {
-	struct http_image *h = (struct http_image *)img;
+	struct http_remote *remote = &of(img)->remote;
 
-	report_text(r, "url", h->url.label);
-	report_text(r, "validator", h->validator);
-	report_u64(r, "requests", h->requests);
-	report_u64(r, "bytes_fetched", h->bytes);
-	report_u64(r, "retries", 0);
-	report_u64(r, "redirects", 0);
-	report_bool(r, "unconfirmed", false);
+	report_text(r, "url", remote->label);
+	report_text(r, "validator", http_version_words(&remote->version));
+	report_bool(r, "ranges", !remote->no_ranges);
+	report_bool(r, "unconfirmed", remote->unconfirmed);
+	report_u64(r, "requests", remote->requests);
+	report_u64(r, "bytes_fetched", remote->bytes_fetched);
+	report_u64(r, "retries", remote->retries);
+	report_u64(r, "stalls", remote->stalls);
+	report_u64(r, "redirects", remote->redirects);
+	report_u64(r, "connections", remote->connections);
 }
 
 static void http_destroy(struct image *img)
 {
-	struct http_image *h = (struct http_image *)img;
+	struct http_image *h = of(img);
 
 	image_fini(img);
-	http_url_clear(&h->url);
-	free(h->cacert);
-	free(h->validator);
+	http_route_clear(&h->remote.route);
+	http_conf_clear(&h->remote.conf);
+	free(h->remote.label);
+	free(h->first);
 	free(h);
 }
 
@@ -248,33 +131,157 @@ static const struct image_ops http_ops = {
 	.destroy = http_destroy,
 };
 
+static bool ends_in_gz(const char *url)
+{
+	size_t n = strcspn(url, "?");
+
+	return (n > 3 && strncasecmp(url + n - 3, ".gz", 3) == 0) ||
+	       (n > 4 && strncasecmp(url + n - 4, ".tgz", 4) == 0);
+}
+
+static int setup_remote(struct http_remote *remote, struct net *net, const char *spec,
+	const struct source_opts *opts, struct err *e)
+{
+	struct http_url url;
+	int r = http_url_parse(spec, &url, e);
+
+	if (r < 0) {
+		return r;
+	}
+	remote->net = net;
+	remote->gzip_name = ends_in_gz(url.label);
+	remote->label = strdup(url.label);
+	r = http_conf_init(&remote->conf, &url, opts, e);
+	if (http_route_init(&remote->route, &url) < 0 || !remote->label) {
+		return err_set(e, -ENOMEM, "out of memory");
+	}
+	return r < 0 ? err_wrap(e, r, "%s", remote->label) : 0;
+}
+
+/* The version that the caller knows from before, if it is one of this URL. */
+static bool known_version(
+	const struct http_remote *remote, const struct source_opts *opts, struct http_version *ret)
+{
+	return opts->expected_id && http_version_parse(opts->expected_id, remote->label, ret) &&
+	       ret->size == opts->expected_size;
+}
+
+/* Asks what is there. @known may be NULL. */
+static int probe(struct http_image *h, const struct http_version *known, struct http_fetch *ret,
+	struct err *e)
+{
+	struct target t = { h->first, 0 };
+
+	*ret = (struct http_fetch){
+		.remote = &h->remote,
+		.ask = {
+			.kind = HTTP_PROBE,
+			.len = HTTP_PROBE_BYTES,
+			.version = known,
+			.gzip_name = h->remote.gzip_name,
+		},
+		.sink = into_buffer,
+		.ctx = &t,
+		.limit_ms = known ? min_u64(CONFIRM_MS, h->remote.conf.limit_ms)
+				  : h->remote.conf.limit_ms,
+		.hard = !known && h->remote.conf.hard,
+		.opening = true,
+	};
+	return http_fetch_run(ret, e);
+}
+
+/* What the probe learned. */
+static int take_answer(
+	struct http_image *h, const struct http_fetch *f, unsigned int *ret_flags, struct err *e)
+{
+	struct http_remote *remote = &h->remote;
+	uint64_t total = f->verdict.total;
+
+	if (total == HTTP_UNKNOWN) {
+		return err_set(e, -ENOTSUP,
+			"%s: the server does not tell the size of the file (neither Content-Range "
+			"nor Content-Length)",
+			remote->label);
+	}
+	if (total > INT64_MAX) {
+		return err_set(e, -EPROTO, "%s: the server names an impossible size (%" PRIu64 ")",
+			remote->label, total);
+	}
+	remote->version = http_version_of(&f->head, total);
+	h->first_len = min_u64(f->got, total);
+	remote->no_ranges = f->head.status == 200 && h->first_len < total;
+	*ret_flags = (remote->no_ranges ? IMAGE_SEQUENTIAL : 0) |
+		     (http_version_has_validator(&remote->version) ? 0 : IMAGE_UNVERSIONED);
+	return 0;
+}
+
+/* Probes, and falls back to the known version where the server cannot be asked. */
+static int establish(struct http_image *h, const struct source_opts *opts, unsigned int *ret_flags,
+	struct err *e)
+{
+	struct http_version known;
+	bool has_known = known_version(&h->remote, opts, &known);
+	struct http_fetch f;
+	struct err why = { 0 };
+	int r = probe(h, has_known ? &known : NULL, &f, &why);
+
+	*ret_flags = 0;
+	if (r == 0 && f.verdict.answer != HTTP_SAME) {
+		r = take_answer(h, &f, ret_flags, &why);
+	} else if (has_known && (r == 0 || f.temporary)) {
+		h->remote.version = known;
+		h->remote.unconfirmed = r < 0;
+		r = 0;
+	}
+	http_headers_clear(&f.head);
+	return r < 0 ? err_set(e, r, "%s", why.text) : 0;
+}
+
+static int setup_image(struct http_image *h, unsigned int flags, struct err *e)
+{
+	CLEANUP_FREE char *id = NULL;
+	uint64_t nonce = 0;
+	uint8_t *trimmed;
+
+	if (getentropy(&nonce, sizeof(nonce)) < 0) {
+		return err_sys(e, errno, "getentropy");
+	}
+	id = http_version_id(&h->remote.version, h->remote.label, nonce);
+	if (!id || image_init(&h->img, &http_ops, NULL, h->remote.version.size, id) < 0) {
+		return err_set(e, -ENOMEM, "out of memory");
+	}
+	h->img.flags = flags;
+	if (h->first_len < HTTP_PROBE_BYTES) {
+		trimmed = realloc(h->first, h->first_len ? h->first_len : 1);
+		h->first = trimmed ? trimmed : h->first;
+	}
+	return 0;
+}
+
 int http_open(struct net *net, const char *spec, const struct source_opts *opts, struct image **ret,
 	struct err *e)
 {
 	struct http_image *h = calloc(1, sizeof(*h));
-	struct answer a = { .want = 1 };
-	CLEANUP_FREE char *id = NULL;
-	int r = h ? http_url_parse(spec, &h->url, e) : err_set(e, -ENOMEM, "out of memory");
+	unsigned int flags = 0;
+	int r;
 
-	if (r < 0) {
-		free(h);
-		return r;
+	assert(net);
+	if (!h) {
+		return err_set(e, -ENOMEM, "out of memory");
 	}
-	h->net = net;
-	h->cacert = opts->cacert ? strdup(opts->cacert) : NULL;
-	r = fetch(h, &a, e);
+	h->first = malloc(HTTP_PROBE_BYTES);
+	r = h->first ? setup_remote(&h->remote, net, spec, opts, e)
+		     : err_set(e, -ENOMEM, "out of memory");
 	if (r == 0) {
-		h->validator = strdup(a.etag);
-		if (asprintf(&id, "%s etag=%s size=%" PRIu64, h->url.label, a.etag, a.total) < 0 ||
-			image_init(&h->img, &http_ops, NULL, a.total, id) < 0) {
-			r = err_set(e, -ENOMEM, "out of memory");
-		}
+		r = establish(h, opts, &flags, e);
+	}
+	if (r == 0) {
+		r = setup_image(h, flags, e);
 	}
 	if (r < 0) {
 		http_destroy(&h->img);
 		return r;
 	}
-	h->img.flags = *a.etag ? 0 : IMAGE_UNVERSIONED;
 	*ret = &h->img;
 	return 0;
 }

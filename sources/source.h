@@ -43,8 +43,13 @@ struct source_opts {
 	uint64_t expected_size;
 };
 
-/* @connections: at most so many at once to one host; 0: the default (8). */
+/* @connections: at most so many at once to one host, opened as they are needed; 0: the default
+ * (32). Starts a thread: a process that forks does so before. */
 int net_new(unsigned int connections, struct net **ret, struct err *e);
+
+/* For a shutdown that waits for nobody: all that blocks on the network, now and later, fails with
+ * -ECANCELED at once. */
+void net_stop(struct net *net);
 
 /* All images on it are closed before. NULL is nothing. */
 void net_free(struct net *net);

@@ -1,0 +1,49 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * How one source is reached: credentials, TLS, proxy, limits; copied from source_opts, constant
+ * after http_conf_init() (but `digest`), and put onto easy handles.
+ *
+ * User, password, client certificate and custom headers go to the origin (scheme, host, port) of
+ * the URL that the user gave, and nowhere else, wherever redirects lead.
+ */
+#ifndef SOURCES_HTTP_CONF_H
+#define SOURCES_HTTP_CONF_H
+
+#include <curl/curl.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "core/err.h"
+#include "sources/http_url.h"
+#include "sources/source.h"
+
+struct http_conf {
+	char *origin;
+	char *user;
+	char *password;
+	struct curl_slist *headers;
+	bool authorization; /* one of the headers is that */
+	char *client_cert;
+	char *client_key;
+	char *ca; /* PEM bundle, or NULL for the system's authorities */
+	size_t ca_len;
+	bool insecure;
+	char *proxy;
+	uint64_t limit_ms;
+	bool hard;
+	_Atomic bool digest; /* the server wants Digest instead of Basic */
+};
+
+/* @u is the URL of the source; its user info is the default for user and password. -EINVAL names
+ * what is wrong. Clear @c also after a failure. */
+int http_conf_init(struct http_conf *c, const struct http_url *u, const struct source_opts *opts,
+	struct err *e);
+void http_conf_clear(struct http_conf *c);
+
+/* Whether @u is where the credentials belong to. */
+bool http_conf_trusts(const struct http_conf *c, const struct http_url *u);
+
+/* Sets all that does not depend on the range. @c and @u must outlive the transfer. */
+void http_conf_apply(const struct http_conf *c, const struct http_url *u, CURL *easy);
+
+#endif

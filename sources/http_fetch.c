@@ -1,0 +1,346 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The loop around requests: what to do next after each kind of answer. */
+#include "sources/http_fetch.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "core/log.h"
+#include "sources/http_request.h"
+#include "sources/http_retry.h"
+
+/* An unreachable server at open: so long it may be restarting, then the URL is wrong. */
+#define OPEN_PATIENCE_MS 3000U
+/* A server without ranges begins at 0 each time: so often without getting further. */
+#define RESTARTS_MAX 5U
+
+struct attempts {
+	struct http_fetch *f;
+	struct http_trail trail;
+	struct net_clock clock;
+	uint64_t started_ms;
+	unsigned int failures;    /* in a row, without a byte between */
+	unsigned int stalls;      /* likewise */
+	bool resolved_anew;       /* the redirects, since the last byte */
+	struct http_verdict last; /* the last failure that was not for lack of time */
+};
+
+/* 0: go on; 1: finished; negative: an error. */
+typedef int next_step;
+
+static bool is_probe(const struct attempts *a)
+{
+	return a->f->ask.kind == HTTP_PROBE || a->f->ask.kind == HTTP_PROBE_PLAIN;
+}
+
+/* Where it failed, and if that was somewhere else, where the user had sent us. */
+static next_step fail_with(const struct attempts *a, int code, const char *text, struct err *e)
+{
+	const char *here = http_trail_here(&a->trail)->url.label;
+
+	if (strcmp(here, a->f->remote->label) == 0) {
+		return err_set(e, code, "%s: %s", here, text);
+	}
+	return err_set(e, code, "%s: %s (redirected from %s)", here, text, a->f->remote->label);
+}
+
+static next_step fail(const struct attempts *a, const struct http_verdict *v, struct err *e)
+{
+	return fail_with(a, v->code, v->text, e);
+}
+
+/* Begins again at the user's URL, unless the way began there just now. */
+static bool resolve_anew(struct attempts *a)
+{
+	struct http_route *route = &a->f->remote->route;
+
+	if (a->resolved_anew || a->trail.count > 1 ||
+		!http_route_forget(route, http_trail_here(&a->trail))) {
+		return false;
+	}
+	a->resolved_anew = true;
+	http_trail_start(&a->trail, route, time(NULL));
+	return true;
+}
+
+/* Another resolution may lead to a server that works. */
+static void leave_failing_server(struct attempts *a)
+{
+	struct http_route *route = &a->f->remote->route;
+
+	if (a->failures > 1) {
+		http_route_forget(route, http_trail_here(&a->trail));
+		http_trail_start(&a->trail, route, time(NULL));
+	}
+}
+
+static next_step follow(struct attempts *a, const struct http_request *q, struct err *e)
+{
+	a->f->remote->redirects++;
+	return http_trail_follow(&a->trail, q->head.location, time(NULL), e);
+}
+
+static next_step give_up(struct attempts *a, const struct http_request *q, struct err *e)
+{
+	const struct http_verdict *v = &q->verdict;
+	const struct http_verdict *why = v->cause == HTTP_CAUSE_LATE && a->last.code ? &a->last : v;
+	uint64_t s = (net_now_ms() - a->started_ms + 500) / 1000;
+	char text[ERR_TEXT_MAX];
+
+	a->f->temporary = true;
+	if (q->head.retry_after != HTTP_UNKNOWN) {
+		snprintf(text, sizeof(text),
+			"%s and asks to wait %" PRIu64 " s; gave up after %" PRIu64 " s", why->text,
+			q->head.retry_after, s);
+	} else {
+		snprintf(text, sizeof(text), "%s; gave up after %" PRIu64 " s", why->text, s);
+	}
+	return fail_with(a, a->f->opening ? why->code : -ETIMEDOUT, text, e);
+}
+
+static uint64_t time_left(const struct net_clock *c)
+{
+	uint64_t now = net_now_ms();
+
+	return now < c->deadline_ms ? c->deadline_ms - now : 0;
+}
+
+static bool out_of_time(const struct attempts *a, const struct http_verdict *v, uint64_t wait_ms)
+{
+	if (a->f->hard) {
+		return false;
+	}
+	if (a->f->opening && v->cause == HTTP_CAUSE_UNREACHABLE &&
+		net_now_ms() - a->started_ms >= OPEN_PATIENCE_MS) {
+		return true;
+	}
+	return v->cause == HTTP_CAUSE_LATE || wait_ms >= time_left(&a->clock);
+}
+
+/* A server without ranges has to send everything again, and without a validator nobody knows
+ * whether it is the same. */
+static next_step check_restart(const struct attempts *a, struct err *e)
+{
+	const struct http_fetch *f = a->f;
+
+	if (f->ask.kind != HTTP_WHOLE) {
+		return 0;
+	}
+	if (f->got > 0 && !http_version_has_validator(f->ask.version)) {
+		return err_set(e, -ESTALE,
+			"%s: the transfer broke off after %" PRIu64
+			" bytes; the server serves neither ranges nor a version (ETag, "
+			"Last-Modified), so it cannot be continued safely",
+			f->remote->label, f->ask.off + f->got);
+	}
+	if (a->failures > RESTARTS_MAX && !f->hard) {
+		return err_set(e, -ETIMEDOUT,
+			"%s: the transfer breaks off each time before byte %" PRIu64
+			", and the server serves no ranges to continue with",
+			f->remote->label, f->ask.off + f->got);
+	}
+	return 0;
+}
+
+static next_step try_again(struct attempts *a, const struct http_request *q, struct err *e)
+{
+	const struct http_verdict *v = &q->verdict;
+	uint64_t wait;
+	int r;
+
+	a->failures++;
+	a->stalls = v->cause == HTTP_CAUSE_STALL ? a->stalls + 1 : 0;
+	a->f->remote->retries++;
+	a->f->remote->stalls += v->cause == HTTP_CAUSE_STALL;
+	r = check_restart(a, e);
+	if (r < 0) {
+		return r;
+	}
+	wait = http_retry_wait(
+		a->failures, q->head.retry_after, arc4random(), time_left(&a->clock));
+	if (out_of_time(a, v, wait)) {
+		return give_up(a, q, e);
+	}
+	if (v->cause == HTTP_CAUSE_LATE || time_left(&a->clock) == 0) {
+		a->clock = net_clock_start(a->clock.limit_ms);
+	} else {
+		a->last = *v;
+	}
+	log_debug("%s: %s; attempt %u in %" PRIu64 " ms", http_trail_here(&a->trail)->url.label,
+		v->text, a->failures + 1, wait);
+	leave_failing_server(a);
+	if (!net_sleep(a->f->remote->net, wait)) {
+		return err_set(e, -ECANCELED, "%s: stopped", a->f->remote->label);
+	}
+	return 0;
+}
+
+/* The server has the version but no ranges of it. Known since the probe, that is no surprise; after
+ * an open without the server it is news. */
+static next_step without_ranges(struct attempts *a, const struct http_verdict *v, struct err *e)
+{
+	struct http_fetch *f = a->f;
+
+	if (f->ask.kind == HTTP_PROBE) {
+		f->ask.kind = HTTP_PROBE_PLAIN;
+		return 0;
+	}
+	if (f->remote->unconfirmed || f->remote->no_ranges) {
+		f->remote->no_ranges = true;
+		f->ask.kind = HTTP_WHOLE;
+		return 0;
+	}
+	return fail(a, v, e);
+}
+
+static next_step refused(struct attempts *a, const struct http_verdict *v, struct err *e)
+{
+	return resolve_anew(a) ? 0 : fail(a, v, e);
+}
+
+static next_step use_digest(struct attempts *a, const struct http_verdict *v, struct err *e)
+{
+	bool tried = a->f->remote->conf.digest;
+
+	a->f->remote->conf.digest = true;
+	return tried ? refused(a, v, e) : 0;
+}
+
+static next_step finish(struct attempts *a, struct http_request *q)
+{
+	struct http_remote *remote = a->f->remote;
+
+	if (a->trail.count > 1) {
+		http_route_keep(&remote->route, http_trail_here(&a->trail));
+	}
+	a->f->verdict = q->verdict;
+	return 1;
+}
+
+static next_step changed(struct attempts *a, const struct http_verdict *v, struct err *e)
+{
+	a->f->remote->changed = true;
+	return fail(a, v, e);
+}
+
+static next_step after(struct attempts *a, struct http_request *q, struct err *e)
+{
+	switch (q->verdict.answer) {
+	case HTTP_DONE:
+	case HTTP_SAME:
+		return finish(a, q);
+	case HTTP_MORE:
+		return is_probe(a) ? finish(a, q) : 0;
+	case HTTP_MOVED:
+		return follow(a, q, e);
+	case HTTP_AGAIN:
+		return try_again(a, q, e);
+	case HTTP_REFUSED:
+		return refused(a, &q->verdict, e);
+	case HTTP_DIGEST:
+		return use_digest(a, &q->verdict, e);
+	case HTTP_NO_RANGES:
+		return without_ranges(a, &q->verdict, e);
+	case HTTP_CHANGED:
+		return changed(a, &q->verdict, e);
+	case HTTP_ACCEPT:
+	case HTTP_FATAL:
+		break;
+	}
+	return fail(a, &q->verdict, e);
+}
+
+static struct http_request next_request(struct attempts *a)
+{
+	struct http_fetch *f = a->f;
+	uint64_t have = is_probe(a) ? 0 : f->got;
+	const struct http_url *url = &http_trail_here(&a->trail)->url;
+	struct http_request q = {
+		.remote = f->remote,
+		.url = url,
+		.ask = f->ask,
+		.sink = f->sink,
+		.ctx = f->ctx,
+		.clock = &a->clock,
+		.stall_ms = http_retry_stall(a->stalls, f->limit_ms),
+	};
+
+	q.ask.off += have;
+	q.ask.len -= have;
+	q.ask.credentials =
+		http_conf_trusts(&f->remote->conf, url) &&
+		(f->remote->conf.user || f->remote->conf.password || f->remote->conf.authorization);
+	return q;
+}
+
+/* Bytes came: what went wrong before is forgotten, and the server is the one that we knew. */
+static void note_progress(struct attempts *a, const struct http_request *q)
+{
+	struct http_fetch *f = a->f;
+
+	if (is_probe(a)) {
+		f->got = q->got;
+	} else if (q->got > 0) {
+		f->got += q->got;
+		a->failures = 0;
+		a->stalls = 0;
+		a->resolved_anew = false;
+		a->last.code = 0;
+		f->remote->unconfirmed = false;
+		if (a->trail.count > 1) {
+			http_route_keep(&f->remote->route, http_trail_here(&a->trail));
+			http_trail_start(&a->trail, &f->remote->route, time(NULL));
+		}
+	}
+}
+
+static next_step attempt(struct attempts *a, struct err *e)
+{
+	struct http_fetch *f = a->f;
+	struct http_request q;
+	next_step step;
+
+	if (f->remote->changed) {
+		return err_set(e, -ESTALE,
+			"%s: the image changed on the server since it was opened",
+			f->remote->label);
+	}
+	if (a->trail.count == 1) {
+		http_trail_start(&a->trail, &f->remote->route, time(NULL));
+	}
+	q = next_request(a);
+	http_request_run(&q);
+	note_progress(a, &q);
+	step = after(a, &q, e);
+	if (step == 1) {
+		f->head = q.head;
+	} else {
+		http_headers_clear(&q.head);
+	}
+	return step;
+}
+
+int http_fetch_run(struct http_fetch *f, struct err *e)
+{
+	struct attempts a = {
+		.f = f,
+		.clock = net_clock_start(f->limit_ms),
+		.started_ms = net_now_ms(),
+	};
+	next_step step = 0;
+
+	assert(f->ask.len > 0);
+	f->got = 0;
+	f->temporary = false;
+	http_trail_start(&a.trail, &f->remote->route, time(NULL));
+	while (step == 0) {
+		step = attempt(&a, e);
+	}
+	http_trail_clear(&a.trail);
+	return step < 0 ? step : 0;
+}
