@@ -14,13 +14,14 @@ struct daemonize {
 	int pipe; /* the child's end; -1 when nobody waits */
 };
 
-/* Call before the first thread starts. In the child: returns 0, *d is set; until it is ready it gets
- * SIGTERM when the parent dies. In the parent: returns 1 when the child is ready or has ended,
+/* Call before the first thread starts. In the child: returns 0, *d is set; until it is ready it
+ * gets SIGTERM when the parent dies. In the parent: returns 1 when the child is ready or has ended,
  * *ret_exit is the exit status to end with. */
 int daemonize_start(struct daemonize *d, int *ret_exit, struct err *e);
 
-/* In the child, on the thread that called daemonize_start(): leaves the terminal (session, directory, stdio), logs to syslog from now on, and
- * lets the parent go. When the parent was killed, nobody wants this daemon: SIGTERM to ourselves.
+/* In the child, on the thread that called daemonize_start(): leaves the terminal (session,
+ * directory, stdio), logs to syslog from now on, and lets the parent go. When the parent was
+ * killed, nobody wants this daemon: SIGTERM to ourselves.
  */
 void daemonize_ready(struct daemonize *d);
 

@@ -24,7 +24,7 @@ static const struct verb verbs[] = {
 		map_run },
 	{ "status", VERB_STATUS, "[options] MOUNTPOINT",
 		"show what a mount has fetched and how its readers fared", 1, 1, status_run },
-	{ "cache", VERB_CACHE, "[options] list | drop SOURCE | prune --max-size SIZE | verify",
+	{ "cache", VERB_CACHE, "list | drop SOURCE | prune --max-size SIZE | verify",
 		"look after what is kept on disk", 1, 2, cache_run },
 };
 

@@ -201,6 +201,7 @@ static int append_name(struct options *o, const char *value, struct err *e)
 static int set_option(
 	struct options *o, const struct option_row *row, const char *value, struct err *e)
 {
+	assert(value || row->kind == KIND_FLAG);
 	switch (row->kind) {
 	case KIND_FLAG:
 		*(bool *)field_at(o, row->field) = true;
