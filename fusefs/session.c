@@ -262,6 +262,7 @@ static void *count_volumes(void *arg)
 	for (size_t i = 0; i < fs->tree.count && !fs->stopping; i++) {
 		volume_count(&fs->volumes[i]);
 	}
+	sem_post(&fs->counted);
 	return NULL;
 }
 
@@ -341,7 +342,7 @@ static int flush_volumes(struct fusefs *fs, struct err *e)
 }
 
 /* Ends the threads. False when one of them is stuck in an image. */
-static bool end_threads(struct workers *workers, pthread_t counter)
+static bool end_threads(struct fusefs *fs, struct workers *workers, pthread_t counter)
 {
 	struct timespec until;
 
@@ -350,9 +351,12 @@ static bool end_threads(struct workers *workers, pthread_t counter)
 	}
 	clock_gettime(CLOCK_MONOTONIC, &until);
 	until.tv_sec += GRACE_MS / 1000;
-	if (pthread_clockjoin_np(counter, NULL, CLOCK_MONOTONIC, &until) != 0) {
-		return false;
+	while (sem_clockwait(&fs->counted, CLOCK_MONOTONIC, &until) < 0) {
+		if (errno != EINTR) {
+			return false;
+		}
 	}
+	pthread_join(counter, NULL);
 	workers_free(workers);
 	return true;
 }
@@ -364,6 +368,7 @@ static int serve(struct fusefs *fs, void (*ready)(void *ctx), void *ctx, struct 
 	pthread_t counter;
 	int r;
 
+	sem_init(&fs->counted, 0, 0);
 	r = pthread_create(&counter, NULL, count_volumes, fs);
 	if (r != 0) {
 		return err_sys(e, r, "start a thread");
@@ -376,7 +381,7 @@ static int serve(struct fusefs *fs, void (*ready)(void *ctx), void *ctx, struct 
 	r = serve_on(fs, ready, ctx, e);
 	fs->stopping = true;
 	unmount(fs);
-	if (!end_threads(workers, counter)) {
+	if (!end_threads(fs, workers, counter)) {
 		fs->abandoned = true;
 		return err_set(e, -EBUSY,
 			"a read is still waiting for its image: ending without an answer to it");

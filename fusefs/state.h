@@ -3,6 +3,7 @@
 #ifndef FUSEFS_STATE_H
 #define FUSEFS_STATE_H
 
+#include <semaphore.h>
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <sys/types.h>
@@ -25,6 +26,7 @@ struct fusefs {
 	dev_t dev;                    /* of the mount, 0 when unknown */
 	atomic_bool initialised;      /* the kernel's first request was accepted */
 	atomic_bool stopping;
+	sem_t counted;  /* the thread that counts allocations is through */
 	bool abandoned; /* threads are still within images: nothing may be freed */
 };
 
