@@ -175,8 +175,9 @@ static int verify(struct cache *c, const struct options *o, struct err *e)
 				   json_u64(v.leaked)),
 			stdout);
 	} else {
-		printf("%" PRIu64 " images, %s checked, %s damaged and dropped, %s freed\n",
-			v.objects, render_size(v.granules * CACHE_GRANULE, a),
+		printf("%" PRIu64 " %s, %s checked, %s damaged and dropped, %s freed\n", v.objects,
+			v.objects == 1 ? "image" : "images",
+			render_size(v.granules * CACHE_GRANULE, a),
 			render_size(v.bad * CACHE_GRANULE, b), render_size(v.leaked, d));
 	}
 	return v.bad > 0 ? EXITCODE_MISMATCH : 0;
@@ -212,7 +213,7 @@ static int choose(const struct options *o, const struct action **ret, struct err
 	return err_set(e, -EINVAL, "'%s' is none of list, drop, prune, verify", o->args[0]);
 }
 
-/* The cache that is there; one that was never made is empty, and is not made by looking at it. */
+/* A cache that was never made is empty, and is not made by looking for it. */
 static int open_cache(const struct options *o, struct cache **ret, struct err *e)
 {
 	struct cache_opts opts = { .no_readahead = true };
@@ -222,14 +223,11 @@ static int open_cache(const struct options *o, struct cache **ret, struct err *e
 	if (r < 0) {
 		return r;
 	}
-	if (!dir) {
-		return err_set(
-			e, -ENOENT, "there is no place for a cache; name one with --cache-dir");
-	}
-	if (access(dir, R_OK | W_OK | X_OK) < 0 && (errno != ENOENT || o->cache_dir)) {
+	if (dir && access(dir, R_OK | X_OK) == 0) {
+		opts.dir = dir;
+	} else if (o->cache_dir || (dir && errno != ENOENT)) {
 		return err_sys(e, errno, "cache directory %s", dir);
 	}
-	opts.dir = dir;
 	return cache_open(&opts, ret, e);
 }
 

@@ -41,7 +41,9 @@ char *render_duration_us(uint64_t us, char *buf)
 {
 	uint64_t s = us / 1000000;
 
-	if (us < 1000) {
+	if (us == 0) {
+		snprintf(buf, RENDER_MAX, "0 s");
+	} else if (us < 1000) {
 		snprintf(buf, RENDER_MAX, "%" PRIu64 " us", us);
 	} else if (s < 1) {
 		snprintf(buf, RENDER_MAX, "%.1f ms", (double)us / 1e3);

@@ -13,7 +13,8 @@
 /* What a layer counts over a process's life says nothing when that process only looked. */
 static const char *const counters[] = { "requests", "bytes_fetched", "retries", "redirects", "hits",
 	"misses", "joined", "fills", "waits", "wait_ms", "bytes_demanded", "bytes_prefetched",
-	"bytes_wasted", "torn", "bypassed", "rtt_us", "bytes_per_s", "l2_tables_read" };
+	"bytes_wasted", "torn", "bypassed", "rtt_us", "bytes_per_s", "l2_tables_read", "stalls",
+	"connections" };
 
 json_t *show_layer(const json_t *image, const char *name)
 {
@@ -107,12 +108,22 @@ static void show_fact(FILE *out, const json_t *layer, const char *key, const jso
 	}
 }
 
+/* A size is shown where it differs from that of the layer above. */
+static bool is_worth_showing(const char *key, const json_t *layer, uint64_t above)
+{
+	if (strcmp(key, "size") == 0) {
+		return number(layer, "size") != above;
+	}
+	return strcmp(key, "name") != 0 && !is_counter(key);
+}
+
 void show_info(FILE *out, const json_t *image)
 {
 	json_t *layers = json_object_get(image, "layers");
 	json_t *layer;
 	json_t *value;
 	const char *key;
+	uint64_t above = number(image, "size");
 	size_t i;
 	char a[RENDER_MAX];
 	char b[RENDER_MAX];
@@ -131,10 +142,11 @@ void show_info(FILE *out, const json_t *image)
 		fprintf(out, "%s\n", text(layer, "name"));
 		json_object_foreach(layer, key, value)
 		{
-			if (strcmp(key, "name") != 0 && !is_counter(key)) {
+			if (is_worth_showing(key, layer, above)) {
 				show_fact(out, layer, key, value);
 			}
 		}
+		above = number(layer, "size");
 	}
 }
 

@@ -278,6 +278,9 @@ int stack_open(struct stack_env *env, const char *source, struct stack **ret, st
 void stack_close(struct stack *stack)
 {
 	if (stack) {
+		if (stack->image) {
+			image_interrupt(stack->image);
+		}
 		image_close(stack->image);
 		free(stack->source);
 		free(stack);

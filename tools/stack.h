@@ -39,7 +39,7 @@ struct stack {
 /* Opens @source. One thread at a time for one environment. */
 int stack_open(struct stack_env *env, const char *source, struct stack **ret, struct err *e);
 
-/* NULL is nothing. */
+/* Does not wait for transfers under way. NULL is nothing. */
 void stack_close(struct stack *stack);
 
 /* The last part of @source, without query and suffixes of formats: "debian-12". malloc()ed. */

@@ -43,7 +43,8 @@ static void sizes_are_short_and_never_round_up_to_a_lie(void **state)
 	assert_string_equal(render_percent(100, 100, buf), "100 %");
 	assert_string_equal(render_percent(0, 0, buf), "100 %");
 	assert_string_equal(render_rate(1536, buf), "1.5 KiB/s");
-	assert_string_equal(render_duration_us(0, buf), "0 us");
+	assert_string_equal(render_duration_us(0, buf), "0 s");
+	assert_string_equal(render_duration_us(340, buf), "340 us");
 	assert_string_equal(render_duration_us(12100, buf), "12.1 ms");
 	assert_string_equal(render_duration_us(59900000, buf), "59.9 s");
 	assert_string_equal(render_duration_us(187000000, buf), "3 min 7 s");
