@@ -43,6 +43,25 @@ http {{
 """
 
 
+def _range(line):
+    """[begin, end) of the file that one line of the log says was sent."""
+    asked = line[5].strip().removeprefix("bytes=").split("-")[0]
+    begin = int(asked) if asked.isdecimal() else 0
+    return begin, begin + int(line[2])
+
+
+def sent_again(first, second):
+    """How many bytes of the ranges @second lie in those of @first."""
+    again = 0
+    for begin, end in second:
+        at = begin
+        for a, b in sorted(first):
+            if b > at and a < end:
+                again += min(b, end) - max(a, at)
+                at = max(at, min(b, end))
+    return again
+
+
 class Failed(Exception):
     """A measurement that could not be made; the others still can."""
 
@@ -200,6 +219,7 @@ class Rig:
             lines = [line.split(" ", 5) for line in f]
         seen["requests"] = len(lines)
         seen["bytes"] = sum(int(line[2]) for line in lines)
+        seen["ranges"] = [_range(line) for line in lines]
         seen["connections"] = len({line[3] for line in lines})
 
     # the three

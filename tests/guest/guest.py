@@ -59,7 +59,10 @@ def boot(guest, drive, timeout):
             env=dict(os.environ, TMPDIR=tmp),
         )
         try:
-            return _wait_for_marker(qemu, begin, timeout)
+            took = _wait_for_marker(qemu, begin, timeout)
+            # It switches itself off. Until then it reads, and what it read the next boot may need.
+            _wait_for_end(qemu, 20)
+            return took
         finally:
             if qemu.poll() is None:
                 qemu.kill()
@@ -81,6 +84,14 @@ def _wait_for_marker(qemu, begin, timeout):
         console += piece
         if MARKER in console:
             return time.monotonic() - begin
+
+
+def _wait_for_end(qemu, timeout):
+    end = time.monotonic() + timeout
+    while time.monotonic() < end:
+        if select.select([qemu.stdout], [], [], 0.5)[0]:
+            if not os.read(qemu.stdout.fileno(), 65536):
+                return
 
 
 def _tail(console):
