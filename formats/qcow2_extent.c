@@ -8,7 +8,7 @@
 #include "formats/qcow2_map.h"
 
 /* Bounds of one call. */
-#define MERGE_MAX    4096U
+#define MERGE_MAX    256U
 #define PREFETCH_MAX 4096U
 
 /* Places in the file closer together than this are fetched together. */
