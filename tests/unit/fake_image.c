@@ -121,11 +121,11 @@ static int transfer(struct fake_image *f, uint64_t off, uint64_t len, image_sink
 		}
 		share_link(f, n);
 		fill(f, piece, off, n);
+		f->bytes += n; /* before the sink: a test may look as soon as it has the bytes */
 		r = sink(ctx, off, piece, n);
 		if (r < 0) {
 			return err_set(e, r, "stopped");
 		}
-		f->bytes += n;
 		off += n;
 	}
 	return fails ? err_set(e, f->fail_code, "fake failure") : 0;
