@@ -14,6 +14,8 @@
 #include "cache/keeper.h"
 #include "cache/memory.h"
 #include "cache/pool.h"
+#include "cache/readahead.h"
+#include "cache/spool.h"
 #include "cache/store.h"
 #include "core/cleanup.h"
 #include "core/log.h"
@@ -48,7 +50,11 @@ struct cache_image {
 	struct cache *cache;
 	struct object *object;
 	struct flight flight;
+	struct spool *spool; /* of an image that only streams; else NULL */
 	struct cache_counts counts;
+	pthread_mutex_t guess_lock; /* protects all below */
+	struct readahead guesses;
+	struct readahead_limits limits; /* as of the last miss */
 };
 
 static int start_queue(struct cache *c, struct err *e)
@@ -181,6 +187,7 @@ static int wait_for(struct cache_image *ci, struct fill *f, uint8_t *buf, size_t
 			}
 			tries = 0;
 		} else if (++tries > READ_TRIES) {
+			/* Neither here nor to be had by a fill: no memory, or the end is near. */
 			return image_read_at(ci->img.below, buf, len, off, e);
 		}
 		buf += n;
@@ -195,27 +202,134 @@ static int wait_for(struct cache_image *ci, struct fill *f, uint8_t *buf, size_t
 	return 0;
 }
 
+/* What the link and the past suggest now; *ret_lone: bytes for a miss that is of no stream. */
+static void look_at_link(struct cache_image *ci, uint64_t *ret_lone)
+{
+	struct flight *fl = &ci->flight;
+	uint64_t cap = ci->cache->opts.readahead;
+	LOCK_SCOPE(&fl->lock);
+
+	planner_usage(
+		&fl->planner, atomic_load(&fl->counts.prefetched), atomic_load(&fl->counts.used));
+	ci->limits = (struct readahead_limits){
+		.chunk = planner_chunk(&fl->planner),
+		.window = planner_window(&fl->planner),
+		.trust = planner_trust(&fl->planner),
+	};
+	if (cap) {
+		ci->limits.window = min_u64(ci->limits.window, cap);
+	}
+	*ret_lone = planner_fill(&fl->planner, fl->demands);
+}
+
+/* Fetches what the stream of this read will want next. */
+static void guess_ahead(struct cache_image *ci, const struct readahead_plan *plan, uint64_t chunk)
+{
+	uint64_t done;
+
+	if (plan->len == 0) {
+		return;
+	}
+	done = flight_readahead(&ci->flight, plan->off, plan->len, chunk);
+	if (done < plan->len) {
+		LOCK_SCOPE(&ci->guess_lock);
+		readahead_cut(&ci->guesses, plan, done);
+	}
+}
+
+/* A read that found everything: streams go on. Nobody waits for a lock for that. */
+static void note_hit(struct cache_image *ci, uint64_t off, size_t len)
+{
+	struct readahead_plan plan;
+	uint64_t chunk;
+
+	if (ci->cache->opts.no_readahead || ci->spool ||
+		atomic_load_explicit(&ci->object->absent, memory_order_relaxed) == 0 ||
+		pthread_mutex_trylock(&ci->guess_lock) != 0) {
+		return;
+	}
+	plan = readahead_note(&ci->guesses, off, len, false, &ci->limits);
+	chunk = ci->limits.chunk;
+	pthread_mutex_unlock(&ci->guess_lock);
+	guess_ahead(ci, &plan, chunk);
+}
+
+/* Gets [off, off + len) of a read that began at @start on its way, and what it makes likely. */
+static struct fill *send_for(
+	struct cache_image *ci, uint64_t start, uint64_t off, size_t len, bool *ret_began)
+{
+	struct readahead_plan plan;
+	uint64_t chunk;
+	uint64_t lone;
+	struct fill *f;
+
+	if (ci->cache->opts.no_readahead) {
+		return flight_join(&ci->flight, off, len, 0, ret_began);
+	}
+	pthread_mutex_lock(&ci->guess_lock);
+	look_at_link(ci, &lone);
+	plan = readahead_note(&ci->guesses, start, off + len - start, true, &ci->limits);
+	chunk = ci->limits.chunk;
+	pthread_mutex_unlock(&ci->guess_lock);
+	lone -= min_u64(lone, len);
+	f = flight_join(&ci->flight, off, len, plan.stream ? 0 : lone, ret_began);
+	guess_ahead(ci, &plan, chunk);
+	return f;
+}
+
+static int read_absent(struct cache_image *ci, uint8_t *buf, size_t len, uint64_t start,
+	uint64_t off, struct err *e)
+{
+	struct fill *f;
+	bool began;
+
+	if (ci->spool) {
+		atomic_fetch_add(&ci->counts.joined, 1);
+		return spool_read(ci->spool, buf, len, off, e);
+	}
+	f = send_for(ci, start, off, len, &began);
+	atomic_fetch_add(began ? &ci->counts.misses : &ci->counts.joined, 1);
+	return wait_for(ci, f, buf, len, off, e);
+}
+
 static int cache_read_at(struct image *img, void *buf, size_t len, uint64_t off, struct err *e)
 {
 	struct cache_image *ci = (struct cache_image *)img;
 	size_t n = ci->object->ops->read(ci->object, buf, len, off);
-	struct fill *f;
 	uint64_t began_ns;
-	bool began;
 	int r;
 
-	note_used(ci, off, len);
 	if (n == len) {
+		note_used(ci, off, len);
+		note_hit(ci, off, len);
 		atomic_fetch_add_explicit(&ci->counts.hits, 1, memory_order_relaxed);
 		return 0;
 	}
 	began_ns = fill_now();
-	f = flight_join(&ci->flight, off + n, len - n, 0, &began);
-	atomic_fetch_add(began ? &ci->counts.misses : &ci->counts.joined, 1);
-	r = wait_for(ci, f, (uint8_t *)buf + n, len - n, off + n, e);
+	note_used(ci, off, len);
+	r = read_absent(ci, (uint8_t *)buf + n, len - n, off, off + n, e);
 	atomic_fetch_add(&ci->counts.waits, 1);
 	atomic_fetch_add(&ci->counts.wait_ns, fill_now() - began_ns);
 	return r;
+}
+
+static void cache_prefetch(struct image *img, uint64_t off, uint64_t len)
+{
+	struct cache_image *ci = (struct cache_image *)img;
+
+	if (!ci->spool) {
+		flight_hint(&ci->flight, off, len);
+	}
+}
+
+static void cache_interrupt(struct image *img)
+{
+	struct cache_image *ci = (struct cache_image *)img;
+
+	flight_interrupt(&ci->flight);
+	if (ci->spool) {
+		spool_interrupt(ci->spool);
+	}
 }
 
 static int cache_extent_at(struct image *img, uint64_t off, struct extent *ret, struct err *e)
@@ -250,7 +364,7 @@ static void cache_report(struct image *img, struct report *r)
 	report_u64(r, "waits", atomic_load(&ci->counts.waits));
 	report_u64(r, "wait_ms", atomic_load(&ci->counts.wait_ns) / 1000000);
 	report_u64(r, "bytes_demanded", atomic_load(&fc->demanded));
-	report_u64(r, "bytes_prefetched", ahead);
+	report_u64(r, "bytes_prefetched", ahead + atomic_load(&fc->hinted));
 	report_u64(r, "bytes_wasted", ahead > used ? ahead - used : 0);
 	report_u64(r, "torn", atomic_load(&ci->object->torn));
 	report_u64(r, "bypassed", atomic_load(&ci->object->bypassed));
@@ -262,8 +376,11 @@ static void cache_destroy(struct image *img)
 {
 	struct cache_image *ci = (struct cache_image *)img;
 
+	image_interrupt(img);
+	spool_free(ci->spool);
 	flight_fini(&ci->flight);
 	ci->object->ops->close(ci->object);
+	pthread_mutex_destroy(&ci->guess_lock);
 	image_fini(img);
 	free(ci);
 }
@@ -273,7 +390,9 @@ static const struct image_ops cache_ops = {
 	.read_at = cache_read_at,
 	.extent_at = cache_extent_at,
 	.allocated = cache_allocated,
+	.prefetch = cache_prefetch,
 	.report = cache_report,
+	.interrupt = cache_interrupt,
 	.destroy = cache_destroy,
 };
 
@@ -331,16 +450,27 @@ int cache_image_open(
 		free(ci);
 		return r;
 	}
-	r = image_init(&ci->img, &cache_ops, below, below->size, below->id);
-	if (r == 0) {
-		r = flight_init(&ci->flight, below, ci->object, &c->pool, c->queue);
-	}
+	r = flight_init(&ci->flight, below, ci->object, &c->pool, c->queue);
 	if (r < 0) {
-		free(ci->img.id);
 		ci->object->ops->close(ci->object);
 		free(ci);
 		return err_set(e, r, "out of memory");
 	}
+	r = image_init(&ci->img, &cache_ops, below, below->size, below->id);
+	if (r < 0) {
+		(void)err_set(e, r, "out of memory");
+	} else if (below->flags & IMAGE_SEQUENTIAL) {
+		r = spool_new(&ci->flight, &ci->spool, e);
+	}
+	if (r < 0) {
+		free(ci->img.id);
+		flight_fini(&ci->flight);
+		ci->object->ops->close(ci->object);
+		free(ci);
+		return r;
+	}
+	pthread_mutex_init(&ci->guess_lock, NULL);
+	readahead_init(&ci->guesses, below->size);
 	ci->img.block = CACHE_GRANULE;
 	ci->cache = c;
 	*ret = &ci->img;

@@ -268,7 +268,9 @@ static void leave_table(struct fill *f)
 	if (f->wanted) {
 		fl->demands--;
 	}
+	fl->hint_fills -= f->hint;
 	fill_unref(f);
+	flight_pump(fl);
 	if (fl->count == 0) {
 		pthread_cond_broadcast(&fl->idle);
 	}

@@ -17,6 +17,7 @@ struct fill {
 	pthread_cond_t wake;
 	unsigned int refs; /* the table's, and one a waiter */
 	bool wanted;       /* a reader waits, or did */
+	bool hint;         /* nobody but flight_hint() asked for it */
 	bool ended;
 	int code; /* when ended */
 	struct err err;

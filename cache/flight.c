@@ -12,6 +12,9 @@
 /* Percent of the promised memory that bytes nobody waits for may take. */
 #define SHARE_AHEAD 85U
 #define SHARE_HINT  40U
+/* Hints are fetched in pieces of this size, so many at once. */
+#define HINT_CHUNK MIB(1)
+#define HINT_FILLS 4U
 
 static const unsigned int class_priority[] = { 0, 1, 2 };
 
@@ -133,9 +136,13 @@ static size_t launch(
 		atomic_fetch_add(
 			&fl->counts.demanded, min_u64(asked * (uint64_t)CACHE_GRANULE, f->len));
 		mark_ahead(fl, g + asked, g + count);
-	} else {
+	} else if (class == FILL_READAHEAD) {
 		mark_ahead(fl, g, g + count);
+	} else {
+		atomic_fetch_add(&fl->counts.hinted, f->len);
 	}
+	f->hint = class == FILL_HINT;
+	fl->hint_fills += f->hint;
 	f->next = fl->fills;
 	fl->fills = f;
 	fl->count++;
@@ -143,68 +150,130 @@ static size_t launch(
 	return count;
 }
 
+/* Whether fetching ahead makes sense: what comes can be kept, and did come of late. */
 static bool speculates(const struct flight *fl)
 {
 	return !atomic_load(&fl->object->bypass) &&
 	       (fl->quiet_until == 0 || fill_now() >= fl->quiet_until);
 }
 
-/* Launches what is needed for [off, off + len) of @class, and @ahead more in the last fill. Returns
- * where it stopped: at or behind the end of the range, or where memory ended. */
-static uint64_t cover(
-	struct flight *fl, uint64_t off, uint64_t len, uint64_t ahead, enum fill_class class)
+/* Where the walk over a range stands, and how to launch. */
+struct covering {
+	uint64_t pos;
+	uint64_t end;
+	uint64_t ahead; /* bytes behind the end that the last fill may bring along */
+	size_t most;    /* granules of one fill */
+	enum fill_class class;
+};
+
+/* One step of the walk: past what is present or on its way, or a fill for what is not. False: no
+ * memory. */
+static bool cover_step(struct flight *fl, struct covering *c)
 {
-	uint64_t pos = round_down(off, CACHE_GRANULE);
-	uint64_t end = off + len;
+	struct fill *f = covering(fl, c->pos);
+	uint64_t g = c->pos / CACHE_GRANULE;
+	size_t left = min_u64(object_granules(c->end - c->pos), c->most);
+	size_t run;
 
-	while (pos < end) {
-		struct fill *f = covering(fl, pos);
-		uint64_t g = pos / CACHE_GRANULE;
-		size_t left = min_u64(object_granules(end - pos), FILL_GRANULES);
-		size_t run;
-
-		if (f) {
-			if (class == FILL_DEMAND) {
-				want(f);
-			}
-			pos = f->off + f->len;
-			continue;
+	if (f) {
+		if (c->class == FILL_DEMAND) {
+			want(f);
 		}
-		run = absent_run(fl, g, FILL_GRANULES);
-		if (run == 0) {
-			pos += CACHE_GRANULE;
-			continue;
-		}
-		left = min_u64(left, run);
-		run = launch(fl, g, left, min_u64(run - left, ahead / CACHE_GRANULE), class);
-		if (run == 0) {
-			break;
-		}
-		pos += run * (uint64_t)CACHE_GRANULE;
+		c->pos = f->off + f->len;
+		return true;
 	}
-	return pos;
+	run = absent_run(fl, g, FILL_GRANULES);
+	if (run == 0) {
+		c->pos += CACHE_GRANULE;
+		return true;
+	}
+	left = min_u64(left, run);
+	run = launch(fl, g, left, min_u64(run - left, c->ahead / CACHE_GRANULE), c->class);
+	c->pos += run * (uint64_t)CACHE_GRANULE;
+	return run > 0;
 }
 
-uint64_t flight_fetch(struct flight *fl, uint64_t off, uint64_t len, enum fill_class class)
+/* Launches what a range needs. Returns where it stopped: at or behind its end, or where memory
+ * ended. */
+static uint64_t cover(struct flight *fl, struct covering c)
+{
+	c.pos = round_down(c.pos, CACHE_GRANULE);
+	while (c.pos < c.end && cover_step(fl, &c)) {
+	}
+	return c.pos;
+}
+
+uint64_t flight_readahead(struct flight *fl, uint64_t off, uint64_t len, uint64_t chunk)
+{
+	struct covering c = {
+		.pos = off,
+		.end = off + len,
+		.most = min_u64(chunk / CACHE_GRANULE, FILL_GRANULES),
+		.class = FILL_READAHEAD,
+	};
+	LOCK_SCOPE(&fl->lock);
+	uint64_t end = !fl->ending && speculates(fl) ? cover(fl, c) : off;
+
+	return end > off ? min_u64(end - off, len) : 0;
+}
+
+/* Fetches a piece of the first hint. False: it has to wait. */
+static bool pump_step(struct flight *fl)
+{
+	struct flight_hint *h = &fl->hints[fl->hint_first];
+	uint64_t end = min_u64(h->end, h->off + HINT_CHUNK);
+	struct covering c = {
+		.pos = h->off,
+		.end = end,
+		.most = HINT_CHUNK / CACHE_GRANULE,
+		.class = FILL_HINT,
+	};
+	uint64_t got = cover(fl, c);
+
+	h->off = max_u64(h->off, got);
+	if (h->off >= h->end) {
+		fl->hint_first = (fl->hint_first + 1) % FLIGHT_HINTS;
+		fl->hint_count--;
+	}
+	return got >= end;
+}
+
+void flight_pump(struct flight *fl)
+{
+	while (fl->hint_count > 0 && fl->hint_fills < HINT_FILLS && !fl->ending && speculates(fl) &&
+		pump_step(fl)) {
+	}
+}
+
+void flight_hint(struct flight *fl, uint64_t off, uint64_t len)
 {
 	LOCK_SCOPE(&fl->lock);
-	uint64_t end = off;
 
-	if (!fl->ending && speculates(fl)) {
-		end = cover(fl, off, len, 0, class);
+	if (fl->hint_count < FLIGHT_HINTS) {
+		fl->hints[(fl->hint_first + fl->hint_count) % FLIGHT_HINTS] =
+			(struct flight_hint){ round_down(off, CACHE_GRANULE), off + len };
+		fl->hint_count++;
 	}
-	return end > off ? min_u64(end - off, len) : 0;
+	flight_pump(fl);
 }
 
 struct fill *flight_join(
 	struct flight *fl, uint64_t off, size_t len, uint64_t ahead, bool *ret_began)
 {
+	struct covering c = {
+		.pos = off,
+		.end = off + len,
+		.most = FILL_GRANULES,
+		.class = FILL_DEMAND,
+	};
 	LOCK_SCOPE(&fl->lock);
 	unsigned int before = fl->count;
 	struct fill *f;
 
+	c.ahead = speculates(fl) ? ahead : 0;
+
 	if (!fl->ending) {
-		(void)cover(fl, off, len, speculates(fl) ? ahead : 0, FILL_DEMAND);
+		(void)cover(fl, c);
 	}
 	*ret_began = fl->count != before;
 	f = covering(fl, off);

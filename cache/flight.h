@@ -30,10 +30,18 @@ enum fill_class {
 
 #define FILL_GRANULES 128U /* of one fill at most: 8 MiB */
 
+/* A range that somebody said will be read. */
+struct flight_hint {
+	uint64_t off;
+	uint64_t end;
+};
+#define FLIGHT_HINTS 32U
+
 struct flight_counts {
 	_Atomic uint64_t fills;
 	_Atomic uint64_t demanded;   /* bytes */
 	_Atomic uint64_t prefetched; /* bytes */
+	_Atomic uint64_t hinted;     /* bytes, fetched for flight_hint() */
 	_Atomic uint64_t used;       /* bytes of the prefetched ones that were read */
 };
 
@@ -54,6 +62,10 @@ struct flight {
 	uint64_t delivered;    /* bytes arrived, ever */
 	uint64_t quiet_until;  /* no fetching ahead before: the last one failed; ns */
 	unsigned int failures; /* of fetching ahead, in a row */
+	struct flight_hint hints[FLIGHT_HINTS]; /* a ring: first come, first served */
+	unsigned int hint_first;
+	unsigned int hint_count;
+	unsigned int hint_fills; /* on their way for them */
 	bool ending;
 };
 
@@ -68,10 +80,17 @@ void flight_interrupt(struct flight *fl);
 /* flight_interrupt(), then waits until no fill is left. */
 void flight_fini(struct flight *fl);
 
-/* Has [off, off + len), as far as it is absent and not on its way, fetched ahead of its readers.
- * Returns how many bytes from @off on are taken care of: less than @len when memory is short or
- * fetching ahead makes no sense now. */
-uint64_t flight_fetch(struct flight *fl, uint64_t off, uint64_t len, enum fill_class class);
+/* Has [off, off + len), as far as it is absent and not on its way, fetched ahead of its readers in
+ * fills of at most @chunk bytes. Returns how many bytes from @off on are taken care of: less than
+ * @len when memory is short or fetching ahead makes no sense now. */
+uint64_t flight_readahead(struct flight *fl, uint64_t off, uint64_t len, uint64_t chunk);
+
+/* Somebody will read [off, off + len) some time: it is fetched when nothing else is to be. When too
+ * many such ranges wait, it is forgotten. */
+void flight_hint(struct flight *fl, uint64_t off, uint64_t len);
+
+/* Starts fills for hints; with the lock held. For fill.c. */
+void flight_pump(struct flight *fl);
 
 /* For a reader of [off, off + len): gets all of it on its way, and @ahead bytes more where a fetch
  * of them can be one with the last. Returns the fill that covers @off, to be given to

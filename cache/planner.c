@@ -76,14 +76,18 @@ static uint64_t clamp(uint64_t n, uint64_t least, uint64_t most)
 	return min_u64(max_u64(n, least), most);
 }
 
-uint64_t planner_fill(const struct planner *p, unsigned int others)
+double planner_trust(const struct planner *p)
 {
 	double use = p->ahead_used / (p->ahead_fetched + 1) / FULL_USE;
-	double size = 2 * (double)planner_bdp(p) / (others + 1);
 
-	if (use < 1) {
-		size *= use * use;
-	}
+	return use < 1 ? use : 1;
+}
+
+uint64_t planner_fill(const struct planner *p, unsigned int others)
+{
+	double trust = planner_trust(p);
+	double size = 2 * (double)planner_bdp(p) / (others + 1) * trust * trust;
+
 	return clamp((uint64_t)size, CACHE_GRANULE, MIB(8));
 }
 

@@ -37,6 +37,9 @@ uint64_t planner_bdp(const struct planner *p);
  * way: 64 KiB to 8 MiB. */
 uint64_t planner_fill(const struct planner *p, unsigned int others);
 
+/* 0 to 1: how much of what came ahead was used of late. */
+double planner_trust(const struct planner *p);
+
 /* For streams: bytes of one fill, and the most that is worth having on its way. */
 uint64_t planner_chunk(const struct planner *p);
 uint64_t planner_window(const struct planner *p);
