@@ -90,6 +90,11 @@ def is_mounted(path):
         return any(line.split(" ")[4] == str(path) for line in f)
 
 
+def is_served(path):
+    """Whether the peer that mounts over the empty file @path answers."""
+    return is_mounted(path) and os.stat(path).st_size > 0
+
+
 def run(*argv, timeout=300):
     """A program that must succeed; its output as text."""
     argv = [str(a) for a in argv]
@@ -254,7 +259,7 @@ class Rig:
             stack.callback(self._unmounted, point)
             daemon = stack.enter_context(
                 Process("qemu-storage-daemon", argv, self.dir / "qsd.log"))
-            daemon.wait_until(lambda: is_mounted(point), "the mount")
+            daemon.wait_until(lambda: is_served(point), "the mount")
             yield Mounted(point, daemon)
 
     @contextlib.contextmanager
@@ -270,7 +275,7 @@ class Rig:
             fuse = stack.enter_context(Process(
                 "nbdfuse", ["nbdfuse", "-r", point, f"nbd+unix:///?socket={sock}"],
                 self.dir / "nbd.log"))
-            fuse.wait_until(lambda: is_mounted(point), "the mount")
+            fuse.wait_until(lambda: is_served(point), "the mount")
             yield Mounted(point, server)
 
     def _point(self):
