@@ -261,4 +261,9 @@ def summary(found, word):
 
 
 if __name__ == '__main__':
-    sys.exit(main(sys.argv[1:]))
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        sys.exit(main(sys.argv[1:]))
+    except KeyboardInterrupt:
+        print('\ncheck: interrupted', file=sys.stderr)
+        sys.exit(130)
