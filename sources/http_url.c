@@ -183,10 +183,10 @@ static void lower_host(CURLU *h)
 {
 	CLEANUP_FREE char *host = part(h, CURLUPART_HOST, 0);
 
+	for (char *p = host; p && *p; p++) {
+		*p = (char)tolower((unsigned char)*p);
+	}
 	if (host) {
-		for (char *p = host; *p; p++) {
-			*p = (char)tolower((unsigned char)*p);
-		}
 		curl_url_set(h, CURLUPART_HOST, host, 0);
 	}
 }
