@@ -128,6 +128,7 @@ int http_conf_init(struct http_conf *c, const struct http_url *u, const struct s
 
 	*c = (struct http_conf){ 0 };
 	c->limit_ms = (uint64_t)(opts->timeout_s ? opts->timeout_s : LIMIT_DEFAULT_S) * 1000;
+	c->tries = opts->tries;
 	c->hard = opts->retry_hard;
 	r = copy_string(u->origin, &c->origin, e);
 	if (r == 0) {

@@ -30,6 +30,7 @@ struct http_conf {
 	bool insecure;
 	char *proxy;
 	uint64_t limit_ms;
+	unsigned int tries; /* in a row without progress; 0: no limit but the time */
 	bool hard;
 	_Atomic bool digest; /* the server wants Digest instead of Basic */
 };

@@ -110,6 +110,13 @@ static uint64_t time_left(const struct net_clock *c)
 	return now < c->deadline_ms ? c->deadline_ms - now : 0;
 }
 
+static bool out_of_tries(const struct attempts *a)
+{
+	unsigned int tries = a->f->remote->conf.tries;
+
+	return tries > 0 && a->failures >= tries && !a->f->hard;
+}
+
 static bool out_of_time(const struct attempts *a, const struct http_verdict *v, uint64_t wait_ms)
 {
 	if (a->f->hard) {
@@ -163,7 +170,7 @@ static next_step try_again(struct attempts *a, const struct http_request *q, str
 	}
 	wait = http_retry_wait(
 		a->failures, q->head.retry_after, arc4random(), time_left(&a->clock));
-	if (out_of_time(a, v, wait)) {
+	if (out_of_tries(a) || out_of_time(a, v, wait)) {
 		return give_up(a, q, e);
 	}
 	if (v->cause == HTTP_CAUSE_LATE || time_left(&a->clock) == 0) {

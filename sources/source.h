@@ -34,7 +34,9 @@ struct source_opts {
 		headers; /* NULL-terminated, each "Name: value"; sent to the source's origin only */
 	const char *proxy;      /* URL; else HTTP_PROXY, HTTPS_PROXY, NO_PROXY as curl reads them */
 	unsigned int timeout_s; /* total time a read may take, retries included; default 60 */
-	bool retry_hard; /* never give up on what may pass: for VMs, which cannot stand EIO */
+	unsigned int tries; /* of one transfer at most, in a row without progress; 0: as many as fit
+			       the time */
+	bool retry_hard;    /* never give up on what may pass: for VMs, which cannot stand EIO */
 
 	/* The id of a version that is known from an earlier open (in a cache). When the source
 	 * cannot be asked (network down, 5xx, 429, timeouts) source_open() then succeeds with that

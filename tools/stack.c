@@ -128,6 +128,7 @@ static struct source_opts source_options(const struct stack_env *env)
 		.headers = (const char *const *)env->headers,
 		.proxy = o->proxy,
 		.timeout_s = o->timeout_s,
+		.tries = o->tries,
 		.retry_hard = o->retry_hard,
 	};
 }

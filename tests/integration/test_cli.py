@@ -211,6 +211,16 @@ def test_without_the_helper_mount_fuse3_runs_the_command_itself(lazydisk, images
     mount.umount()
 
 
+# retries
+
+@pytest.mark.parametrize("retries", [0, 2])
+def test_retries_are_counted(lazydisk, bad, retries):
+    url = bad.file("/disk.img", b"x" * MIB, faults=[faults.status(503)])
+    line = fails(lazydisk, 3, "info", "--retry", retries, url)
+    assert "503" in line
+    assert len(bad.requests()) == retries + 1
+
+
 # passwords
 
 def test_the_password_is_asked_for_on_the_terminal_without_echo(lazydisk, nginx, images):
