@@ -179,12 +179,18 @@ static char *part(CURLU *h, CURLUPart what, unsigned int flags)
 	return strdup(text);
 }
 
+/* Host names are ASCII, whatever the locale. */
+static char lower(char c)
+{
+	return c >= 'A' && c <= 'Z' ? (char)(c - 'A' + 'a') : c;
+}
+
 static void lower_host(CURLU *h)
 {
 	CLEANUP_FREE char *host = part(h, CURLUPART_HOST, 0);
 
 	for (char *p = host; p && *p; p++) {
-		*p = (char)tolower((unsigned char)*p);
+		*p = lower(*p);
 	}
 	if (host) {
 		curl_url_set(h, CURLUPART_HOST, host, 0);
