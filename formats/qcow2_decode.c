@@ -17,6 +17,11 @@
 #define IDLE_MAX  4U
 #define ROOM_KEEP MIB(2)
 
+/* Decoders in use at once: no more than fit this much memory, two clusters each; but some. */
+#define BUSY_BYTES MIB(32)
+#define BUSY_MIN   4U
+#define BUSY_MAX   64U
+
 /* A zstd frame may ask for a window of gigabytes; real ones ask for no more than the cluster, or
  * for what the highest usual level takes: 8 MiB. */
 #define ZSTD_WINDOW_LOG 23
@@ -34,9 +39,12 @@ struct qcow2_decoder {
 struct qcow2_codec {
 	enum qcow2_compression compression;
 	size_t cluster_size;
+	unsigned int busy_max;
 	pthread_mutex_t lock; /* protects what follows */
+	pthread_cond_t given; /* back */
 	struct qcow2_decoder *idle;
 	unsigned int idle_count;
+	unsigned int busy;
 };
 
 int qcow2_codec_new(
@@ -49,7 +57,10 @@ int qcow2_codec_new(
 	}
 	c->compression = compression;
 	c->cluster_size = cluster_size;
+	c->busy_max =
+		(unsigned int)max_u64(BUSY_MIN, min_u64(BUSY_MAX, BUSY_BYTES / (2 * cluster_size)));
 	pthread_mutex_init(&c->lock, NULL);
+	pthread_cond_init(&c->given, NULL);
 	*ret = c;
 	return 0;
 }
@@ -99,15 +110,21 @@ void qcow2_codec_free(struct qcow2_codec *c)
 		c->idle = d->next;
 		decoder_free(d);
 	}
+	pthread_cond_destroy(&c->given);
 	pthread_mutex_destroy(&c->lock);
 	free(c);
 }
 
-static struct qcow2_decoder *pop_idle(struct qcow2_codec *c)
+/* Waits for its turn; NULL: there is no idle one, but a new one may be made. */
+static struct qcow2_decoder *begin_use(struct qcow2_codec *c)
 {
 	struct qcow2_decoder *d;
 	LOCK_SCOPE(&c->lock);
 
+	while (c->busy >= c->busy_max) {
+		pthread_cond_wait(&c->given, &c->lock);
+	}
+	c->busy++;
 	d = c->idle;
 	if (d) {
 		c->idle = d->next;
@@ -116,24 +133,33 @@ static struct qcow2_decoder *pop_idle(struct qcow2_codec *c)
 	return d;
 }
 
-struct qcow2_decoder *qcow2_codec_take(struct qcow2_codec *c)
-{
-	struct qcow2_decoder *d = pop_idle(c);
-
-	return d ? d : decoder_new(c);
-}
-
-static bool push_idle(struct qcow2_codec *c, struct qcow2_decoder *d)
+/* True: @d is kept for the next one. */
+static bool end_use(struct qcow2_codec *c, struct qcow2_decoder *d)
 {
 	LOCK_SCOPE(&c->lock);
 
-	if (c->idle_count >= IDLE_MAX) {
+	c->busy--;
+	pthread_cond_signal(&c->given);
+	if (!d || c->idle_count >= IDLE_MAX) {
 		return false;
 	}
 	d->next = c->idle;
 	c->idle = d;
 	c->idle_count++;
 	return true;
+}
+
+struct qcow2_decoder *qcow2_codec_take(struct qcow2_codec *c)
+{
+	struct qcow2_decoder *d = begin_use(c);
+
+	if (!d) {
+		d = decoder_new(c);
+		if (!d) {
+			end_use(c, NULL);
+		}
+	}
+	return d;
 }
 
 void qcow2_codec_give(struct qcow2_codec *c, struct qcow2_decoder *d)
@@ -143,7 +169,7 @@ void qcow2_codec_give(struct qcow2_codec *c, struct qcow2_decoder *d)
 		d->room = NULL;
 		d->room_size = 0;
 	}
-	if (!push_idle(c, d)) {
+	if (!end_use(c, d)) {
 		decoder_free(d);
 	}
 }

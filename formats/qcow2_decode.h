@@ -21,7 +21,8 @@ int qcow2_codec_new(
 /* All decoders were given back. NULL is nothing. */
 void qcow2_codec_free(struct qcow2_codec *c);
 
-/* NULL: out of memory. Thread-safe, as is giving back. */
+/* Thread-safe, as is giving back. NULL: out of memory. Waits while so many are in use that their
+ * buffers would take too much of it; who holds one must not wait for who wants one. */
 struct qcow2_decoder *qcow2_codec_take(struct qcow2_codec *c);
 void qcow2_codec_give(struct qcow2_codec *c, struct qcow2_decoder *d);
 
