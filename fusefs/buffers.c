@@ -44,15 +44,17 @@ void buffers_free(struct buffers *b)
 	free(b);
 }
 
-/* Counts @size bytes as used, and takes an idle buffer if one fits. */
+/* Counts @size bytes as used if they are many, and takes an idle buffer if one fits. */
 static uint8_t *reserve(struct buffers *b, size_t size)
 {
 	LOCK_SCOPE(&b->lock);
 
-	while (b->used > 0 && b->used + size > BUFFERS_BUDGET) {
-		pthread_cond_wait(&b->less, &b->lock);
+	if (size > BUFFERS_SMALL) {
+		while (b->used > 0 && b->used + size > BUFFERS_BUDGET) {
+			pthread_cond_wait(&b->less, &b->lock);
+		}
+		b->used += size;
 	}
-	b->used += size;
 	return size <= BUFFERS_SIZE && b->idle_count > 0 ? b->idle[--b->idle_count] : NULL;
 }
 
@@ -61,8 +63,10 @@ static bool release(struct buffers *b, uint8_t *mem, size_t size, size_t room)
 {
 	LOCK_SCOPE(&b->lock);
 
-	b->used -= size;
-	pthread_cond_broadcast(&b->less);
+	if (size > BUFFERS_SMALL) {
+		b->used -= size;
+		pthread_cond_broadcast(&b->less);
+	}
 	if (!mem || room != BUFFERS_SIZE || b->idle_count == BUFFERS_IDLE) {
 		return false;
 	}

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Memory for answers: page-aligned, reused, bounded. What answers under way may hold together is
- * limited (BUFFERS_BUDGET): who would exceed it waits for others to finish, so that 64 workers with
- * requests of 1 MiB do not take 64 MiB. Thread-safe.
+ * limited (BUFFERS_BUDGET): who would exceed it waits for others to finish, so that all workers
+ * with requests of 1 MiB do not take 1 MiB each. Small ones never wait: reads that wait for the
+ * network shall not hold up those that do not. Thread-safe.
  */
 #ifndef FUSEFS_BUFFERS_H
 #define FUSEFS_BUFFERS_H
@@ -13,7 +14,8 @@
 
 #define BUFFERS_SIZE   ((size_t)1 << 20) /* of one: the largest request of the kernel */
 #define BUFFERS_BUDGET ((size_t)32 << 20)
-#define BUFFERS_IDLE   8 /* kept for the next request */
+#define BUFFERS_SMALL  ((size_t)128 << 10) /* and below: not counted */
+#define BUFFERS_IDLE   8                   /* kept for the next request */
 
 struct buffers;
 

@@ -49,7 +49,8 @@ int fusefs_new(const struct fusefs_opts *opts, const struct fusefs_volume *volum
 	struct fusefs **ret, struct err *e);
 
 /* Mounts. On failure names the reason: no /dev/fuse, no fusermount3, not a directory, already
- * mounted and dead, user_allow_other missing. */
+ * mounted and dead, user_allow_other missing. From then until fusefs_serve() is through, SIGTERM,
+ * SIGINT and SIGHUP (unless ignored) are caught. One mount a process. */
 int fusefs_mount(struct fusefs *fs, struct err *e);
 
 /* Serves until unmounted or told to stop by SIGTERM, SIGINT or SIGHUP; unmounts. @ready (may be
@@ -58,10 +59,12 @@ int fusefs_mount(struct fusefs *fs, struct err *e);
  * process without closing anything. */
 int fusefs_serve(struct fusefs *fs, void (*ready)(void *ctx), void *ctx, struct err *e);
 
+/* Unmounts when it was mounted and never served. NULL is nothing. */
 void fusefs_free(struct fusefs *fs);
 
 /* Unmounts @mountpoint as whoever may, as `lazydisk umount` does, and waits until the daemon that
- * served it has ended. -EBUSY: somebody uses it; -EINVAL: nothing of ours is mounted there. */
+ * served it has ended. -EBUSY: somebody uses it; -EINVAL: nothing of ours is mounted there;
+ * -ETIMEDOUT: unmounted, but the daemon has not ended. */
 int fusefs_unmount(const char *mountpoint, struct err *e);
 
 #endif

@@ -18,6 +18,7 @@
 
 #define PROGRAM  "fusermount3"
 #define COMM_FD  3
+#define HIGH_FD  10
 #define ENV_NAME "_FUSE_COMMFD"
 #define MAX_ARGS 8
 
@@ -79,6 +80,18 @@ static int spawn(const char *const *args, int comm, int out, pid_t *ret)
 	return r;
 }
 
+/* Moves the descriptors out of the way of what the program gets as its 0 to 3. */
+static int spawn_with(const char *const *args, int comm, int out, pid_t *ret)
+{
+	CLEANUP_CLOSE int high_out = fcntl(out, F_DUPFD_CLOEXEC, HIGH_FD);
+	CLEANUP_CLOSE int high_comm = comm < 0 ? -1 : fcntl(comm, F_DUPFD_CLOEXEC, HIGH_FD);
+
+	if (high_out < 0 || (comm >= 0 && high_comm < 0)) {
+		return errno;
+	}
+	return spawn(args, high_comm, high_out, ret);
+}
+
 /* Reads @fd to its end and keeps the first line of what it says, without "fusermount3: ". */
 static void catch_text(int fd, struct helper_text *ret)
 {
@@ -115,14 +128,14 @@ int helper_run(const char *const *args, int comm, struct helper_text *ret_text, 
 {
 	int fds[2];
 	CLEANUP_CLOSE int in = -1;
-	pid_t pid;
+	pid_t pid = -1;
 	int r;
 
 	if (pipe2(fds, O_CLOEXEC) < 0) {
 		return err_sys(e, errno, "pipe");
 	}
 	in = fds[0];
-	r = spawn(args, comm, fds[1], &pid);
+	r = spawn_with(args, comm, fds[1], &pid);
 	close(fds[1]);
 	if (r == ENOENT) {
 		return err_set(e, -ENOENT,

@@ -88,7 +88,7 @@ int mounts_find(const char *path, struct mounts_entry *ret, struct err *e)
 	bool found = false;
 
 	if (!f) {
-		return err_sys(e, errno, "open /proc/self/mountinfo");
+		return err_set(e, -EIO, "/proc/self/mountinfo cannot be read: is /proc mounted?");
 	}
 	while (getline(&line, &room, f) > 0) {
 		line[strcspn(line, "\n")] = '\0';

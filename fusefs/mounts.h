@@ -23,7 +23,8 @@ struct mounts_entry {
  * "." or "..". Only the directories above the last component are entered. */
 int mounts_resolve(const char *path, char **ret, struct err *e);
 
-/* The topmost mount exactly at @path (as of mounts_resolve()). -ENOENT: there is none. */
+/* The topmost mount exactly at @path (as of mounts_resolve()). -ENOENT: there is none. -EIO: it
+ * cannot be known. */
 int mounts_find(const char *path, struct mounts_entry *ret, struct err *e);
 
 /* Reads one line of mountinfo, which it may change. True and *ret set when it is a mount at

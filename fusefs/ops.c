@@ -11,6 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/statvfs.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "core/bytes.h"
@@ -22,6 +23,9 @@
 /* Nothing here changes by itself, so what the kernel knows it may keep. */
 #define FOREVER (365.0 * 24 * 3600)
 #define BRIEFLY 1.0 /* but for how much of an image is data, which may become known later */
+
+/* A search for holes can be interrupted after so many seconds. */
+#define SEARCH_S 3
 
 #define XATTR_PREFIX "user.lazydisk."
 #define XATTR_PID    "pid" /* of the daemon; on the root */
@@ -89,6 +93,9 @@ static bool attr_of(struct fusefs *fs, fuse_ino_t ino, struct stat *ret, double 
 
 	if (!tree_attr(&fs->tree, ino, allocated, ret)) {
 		return false;
+	}
+	if (vol && volume_written(vol, &ret->st_mtim)) {
+		ret->st_ctim = ret->st_mtim;
 	}
 	*ret_timeout = final ? FOREVER : BRIEFLY;
 	return true;
@@ -335,15 +342,33 @@ static void op_fsync(fuse_req_t req, fuse_ino_t ino, int datasync, struct fuse_f
 	fuse_reply_err(req, vol && vol->writable ? -volume_flush(vol) : 0);
 }
 
+/* A search through a large empty image may take long over a slow link. Not at once, for programs do
+ * not expect EINTR of lseek() when some timer of theirs goes off. */
+struct search {
+	fuse_req_t req;
+	time_t since;
+};
+
+static time_t now_s(void)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	return t.tv_sec;
+}
+
 static bool interrupted(void *ctx)
 {
-	return fuse_req_interrupted(ctx);
+	const struct search *s = ctx;
+
+	return fuse_req_interrupted(s->req) && now_s() - s->since > SEARCH_S;
 }
 
 static void op_lseek(
 	fuse_req_t req, fuse_ino_t ino, off_t off, int whence, struct fuse_file_info *fi)
 {
 	struct volume *vol = volume_of(fs_of(req), ino);
+	struct search s = { req, now_s() };
 	uint64_t at;
 	int r;
 
@@ -352,7 +377,7 @@ static void op_lseek(
 		fuse_reply_err(req, EINVAL);
 		return;
 	}
-	r = off < 0 ? -ENXIO : volume_seek(vol, (uint64_t)off, whence, interrupted, req, &at);
+	r = off < 0 ? -ENXIO : volume_seek(vol, (uint64_t)off, whence, interrupted, &s, &at);
 	if (r < 0) {
 		fuse_reply_err(req, -r);
 	} else {

@@ -23,13 +23,15 @@
 #include "fusefs/state.h"
 #include "fusefs/workers.h"
 
-#define DEFAULT_THREADS      64
+/* More than the kernel asks for in the background at once (see op_init()), so that somebody is left
+ * for those who wait. */
+#define DEFAULT_THREADS      80
 #define DEFAULT_READAHEAD_KB 1024
 /* How long a read that is under way may hold up the end. */
 #define GRACE_MS 5000
 
 /* What wakes fusefs_serve(): bits in `what`, and an eventfd to poll. Static, because a signal
- * handler has no other place to look. */
+ * handler has no other place to look; the eventfd stays open, for a handler may still run. */
 enum {
 	WAKE_FIRST = 1,
 	WAKE_ENDED = 2,
@@ -38,17 +40,18 @@ enum {
 
 static struct {
 	atomic_uint what;
-	atomic_int signal;
-	int fd;
+	atomic_int fd;
 } wake = { .fd = -1 };
 
 static const int stop_signals[] = { SIGTERM, SIGINT, SIGHUP };
 #define STOP_SIGNALS (sizeof(stop_signals) / sizeof(stop_signals[0]))
 
-struct old_signals {
+/* What signals did before. */
+static struct {
+	bool caught;
 	struct sigaction stop[STOP_SIGNALS];
 	struct sigaction pipe;
-};
+} old_signals;
 
 /* Async-signal-safe. */
 static void wake_up(unsigned int what)
@@ -63,7 +66,7 @@ static void wake_up(unsigned int what)
 
 static void on_signal(int number)
 {
-	wake.signal = number;
+	(void)number;
 	wake_up(WAKE_SIGNAL);
 }
 
@@ -80,26 +83,37 @@ static void on_ended(void *ctx)
 }
 
 /* A signal that is ignored (nohup, a job in the background of a script) stays so. */
-static void catch_signals(struct old_signals *old)
+static int catch_signals(struct err *e)
 {
 	struct sigaction stop = { .sa_handler = on_signal, .sa_flags = SA_RESTART };
 	struct sigaction ignore = { .sa_handler = SIG_IGN };
 
+	assert(!old_signals.caught);
+	if (wake.fd < 0) {
+		wake.fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	}
+	if (wake.fd < 0) {
+		return err_sys(e, errno, "eventfd");
+	}
+	wake.what = 0;
+	old_signals.caught = true;
 	for (size_t i = 0; i < STOP_SIGNALS; i++) {
-		sigaction(stop_signals[i], NULL, &old->stop[i]);
-		if (old->stop[i].sa_handler != SIG_IGN) {
+		sigaction(stop_signals[i], NULL, &old_signals.stop[i]);
+		if (old_signals.stop[i].sa_handler != SIG_IGN) {
 			sigaction(stop_signals[i], &stop, NULL);
 		}
 	}
-	sigaction(SIGPIPE, &ignore, &old->pipe);
+	sigaction(SIGPIPE, &ignore, &old_signals.pipe);
+	return 0;
 }
 
-static void restore_signals(const struct old_signals *old)
+static void restore_signals(void)
 {
 	for (size_t i = 0; i < STOP_SIGNALS; i++) {
-		sigaction(stop_signals[i], &old->stop[i], NULL);
+		sigaction(stop_signals[i], &old_signals.stop[i], NULL);
 	}
-	sigaction(SIGPIPE, &old->pipe, NULL);
+	sigaction(SIGPIPE, &old_signals.pipe, NULL);
+	old_signals.caught = false;
 }
 
 /* libfuse's own messages: ours have said it already. */
@@ -202,7 +216,7 @@ static struct fuse_session *new_session(struct fusefs *fs)
 	return se;
 }
 
-int fusefs_mount(struct fusefs *fs, struct err *e)
+static int mount_session(struct fusefs *fs, struct err *e)
 {
 	struct kmount_opts opts = {
 		.mountpoint = fs->mountpoint,
@@ -214,18 +228,11 @@ int fusefs_mount(struct fusefs *fs, struct err *e)
 	int fd;
 	int r;
 
-	assert(!fs->session);
 	for (size_t i = 0; i < fs->tree.count; i++) {
 		opts.writable |= fs->volumes[i].writable;
 	}
-	fs->session = new_session(fs);
-	if (!fs->session) {
-		return err_set(e, -ENOMEM, "libfuse cannot start a session");
-	}
 	r = kmount_mount(&opts, &fd, e);
 	if (r < 0) {
-		fuse_session_destroy(fs->session);
-		fs->session = NULL;
 		return r;
 	}
 	/* libfuse takes over a descriptor of a mount that others made. */
@@ -236,6 +243,29 @@ int fusefs_mount(struct fusefs *fs, struct err *e)
 		fs->dev = entry.dev;
 	}
 	return 0;
+}
+
+int fusefs_mount(struct fusefs *fs, struct err *e)
+{
+	int r;
+
+	assert(!fs->session);
+	fs->session = new_session(fs);
+	if (!fs->session) {
+		return err_set(e, -ENOMEM, "libfuse cannot start a session");
+	}
+	r = catch_signals(e);
+	if (r == 0) {
+		r = mount_session(fs, e);
+		if (r < 0) {
+			restore_signals();
+		}
+	}
+	if (r < 0) {
+		fuse_session_destroy(fs->session);
+		fs->session = NULL;
+	}
+	return r;
 }
 
 /* Without it the kernel cuts buffered reads into 128 KiB. Only root may, and not everywhere. */
@@ -270,8 +300,9 @@ static void *count_volumes(void *arg)
 static bool still_mounted(const struct fusefs *fs)
 {
 	struct mounts_entry entry;
+	int r = mounts_find(fs->mountpoint, &entry, NULL);
 
-	return mounts_find(fs->mountpoint, &entry, NULL) == 0 && entry.dev == fs->dev;
+	return r == -EIO || (r == 0 && entry.dev == fs->dev);
 }
 
 /* Whoever uses it does not hold up the end. */
@@ -389,31 +420,27 @@ static int serve(struct fusefs *fs, void (*ready)(void *ctx), void *ctx, struct 
 	return r < 0 ? r : flush_volumes(fs, e);
 }
 
-int fusefs_serve(struct fusefs *fs, void (*ready)(void *ctx), void *ctx, struct err *e)
+/* The mount and all that belongs to it, but for @fs itself. */
+static void end_session(struct fusefs *fs)
 {
-	struct old_signals old;
-	int r;
-
-	assert(fs->session && wake.fd < 0);
-	wake.what = 0;
-	wake.fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-	if (wake.fd < 0) {
-		return err_sys(e, errno, "eventfd");
-	}
-	/* Under a loop device or a guest, memory may be short because our answer is awaited: then
-	 * our own allocations must not wait for more writeback. Only root has it. */
-	(void)prctl(PR_SET_IO_FLUSHER, 1, 0, 0, 0);
-	catch_signals(&old);
-	r = serve(fs, ready, ctx, e);
-	if (fs->abandoned) {
-		return r;
-	}
-	restore_signals(&old);
-	close(wake.fd);
-	wake.fd = -1;
 	unmount(fs);
 	fuse_session_destroy(fs->session);
 	fs->session = NULL;
+	restore_signals();
+}
+
+int fusefs_serve(struct fusefs *fs, void (*ready)(void *ctx), void *ctx, struct err *e)
+{
+	int r;
+
+	assert(fs->session);
+	/* Under a loop device or a guest, memory may be short because our answer is awaited: then
+	 * our own allocations must not wait for more writeback. Only root has it. */
+	(void)prctl(PR_SET_IO_FLUSHER, 1, 0, 0, 0);
+	r = serve(fs, ready, ctx, e);
+	if (!fs->abandoned) {
+		end_session(fs);
+	}
 	return r;
 }
 
@@ -423,8 +450,7 @@ void fusefs_free(struct fusefs *fs)
 		return;
 	}
 	if (fs->session) {
-		unmount(fs);
-		fuse_session_destroy(fs->session);
+		end_session(fs);
 	}
 	for (size_t i = 0; fs->volumes && i < fs->tree.count; i++) {
 		volume_clear(&fs->volumes[i]);

@@ -17,6 +17,7 @@
 #include <unistd.h>
 
 #include "core/cleanup.h"
+#include "core/rw.h"
 #include "fusefs/fusefs.h"
 #include "fusefs/kmount.h"
 #include "fusefs/mounts.h"
@@ -60,7 +61,8 @@ static pid_t daemon_of(const char *mountpoint)
 		return 0;
 	}
 	p.fd = in;
-	if (poll(&p, 1, ASK_MS) > 0 && read(in, text, sizeof(text) - 1) > 0) {
+	if (poll(&p, 1, ASK_MS) > 0) {
+		(void)!read(in, text, sizeof(text) - 1);
 		(void)waitpid(child, NULL, 0);
 		return (pid_t)strtol(text, NULL, 10);
 	}
@@ -128,6 +130,58 @@ static int wait_for_end(int pidfd, pid_t pid, struct err *e)
 	return 0;
 }
 
+/* Whether @file is @dir or lies below it. */
+static bool is_below(const char *file, const char *dir)
+{
+	size_t len = strlen(dir);
+
+	return strncmp(file, dir, len) == 0 && (file[len] == '/' || file[len] == '\0');
+}
+
+/* Appends " /dev/loopN" for each loop device over a file below @dir, as far as there is room. */
+static void list_loops(const char *dir, char *ret, size_t room)
+{
+	DIR *d = opendir("/sys/block");
+	const struct dirent *block;
+	size_t used = 0;
+
+	while (d && (block = readdir(d)) != NULL) {
+		char path[sizeof("/sys/block//loop/backing_file") + NAME_MAX];
+		CLEANUP_FREE char *file = NULL;
+		size_t len;
+
+		snprintf(path, sizeof(path), "/sys/block/%s/loop/backing_file", block->d_name);
+		if (strncmp(block->d_name, "loop", 4) != 0 ||
+			rw_read_file(path, 2 * PATH_MAX, &file, &len, NULL) < 0) {
+			continue;
+		}
+		file[strcspn(file, "\n")] = '\0';
+		if (is_below(file, dir) && used < room) {
+			used += (size_t)snprintf(
+				ret + used, room - used, " /dev/%s", block->d_name);
+		}
+	}
+	if (d) {
+		closedir(d);
+	}
+}
+
+/* Says who may be the user; a loop device is the one that `fuser` does not show. */
+static int in_use(const char *path, struct err *e)
+{
+	char loops[128] = "";
+
+	list_loops(path, loops, sizeof(loops));
+	if (*loops) {
+		return err_set(e, -EBUSY,
+			"%s is in use by%s: detach with `losetup -d`, then try again", path, loops);
+	}
+	return err_set(e, -EBUSY,
+		"%s is in use: close what has its files open (`fuser -vm %s` shows who), then try "
+		"again",
+		path, path);
+}
+
 int fusefs_unmount(const char *mountpoint, struct err *e)
 {
 	CLEANUP_FREE char *path = NULL;
@@ -149,10 +203,7 @@ int fusefs_unmount(const char *mountpoint, struct err *e)
 	pidfd = open_daemon(path, &pid);
 	r = kmount_unmount(path, false, e);
 	if (r == -EBUSY) {
-		return err_set(e, -EBUSY,
-			"%s is in use: close what has its files open (`fuser -vm %s` and `losetup "
-			"-l` show who), then try again",
-			path, path);
+		return in_use(path, e);
 	}
 	return r < 0 ? r : wait_for_end(pidfd, pid, e);
 }

@@ -19,6 +19,20 @@
 #define LOG_LINES  5
 #define LOG_WINDOW 30
 
+static struct timespec after_ms(unsigned int ms)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	t.tv_sec += ms / 1000;
+	t.tv_nsec += (long)(ms % 1000) * 1000000;
+	if (t.tv_nsec >= 1000000000) {
+		t.tv_sec++;
+		t.tv_nsec -= 1000000000;
+	}
+	return t;
+}
+
 int volume_init(struct volume *vol, const struct fusefs_volume *v)
 {
 	pthread_condattr_t attr;
@@ -31,6 +45,7 @@ int volume_init(struct volume *vol, const struct fusefs_volume *v)
 	vol->v.name = NULL;
 	vol->name = name;
 	vol->allocated = v->image->size;
+	vol->deadline = after_ms(VOLUME_WAIT_MS);
 	pthread_mutex_init(&vol->lock, NULL);
 	pthread_condattr_init(&attr);
 	pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
@@ -118,11 +133,23 @@ int volume_read(struct volume *vol, void *buf, size_t len, uint64_t off)
 }
 
 /* Writing makes data of holes; what of it was data already is not known here. */
-static void count_written(struct volume *vol, uint64_t len)
+static void note_written(struct volume *vol, uint64_t data)
 {
 	LOCK_SCOPE(&vol->lock);
 
-	vol->allocated = min_u64(vol->allocated + len, vol->v.image->size);
+	vol->allocated = min_u64(vol->allocated + data, vol->v.image->size);
+	clock_gettime(CLOCK_REALTIME, &vol->written);
+}
+
+bool volume_written(struct volume *vol, struct timespec *ret)
+{
+	LOCK_SCOPE(&vol->lock);
+
+	if (vol->written.tv_sec == 0) {
+		return false;
+	}
+	*ret = vol->written;
+	return true;
 }
 
 int volume_write(struct volume *vol, const void *buf, size_t len, uint64_t off)
@@ -133,7 +160,7 @@ int volume_write(struct volume *vol, const void *buf, size_t len, uint64_t off)
 	if (r < 0) {
 		return fail(vol, "write", len, off, r, &e);
 	}
-	count_written(vol, len);
+	note_written(vol, len);
 	return 0;
 }
 
@@ -142,7 +169,11 @@ int volume_zero(struct volume *vol, uint64_t off, uint64_t len)
 	struct err e = { 0 };
 	int r = image_zero_at(vol->v.image, off, len, &e);
 
-	return r < 0 ? fail(vol, "zeroing", len, off, r, &e) : 0;
+	if (r < 0) {
+		return fail(vol, "zeroing", len, off, r, &e);
+	}
+	note_written(vol, 0);
+	return 0;
 }
 
 int volume_flush(struct volume *vol)
@@ -206,29 +237,11 @@ void volume_count(struct volume *vol)
 	pthread_cond_broadcast(&vol->counted_cond);
 }
 
-static struct timespec after_ms(unsigned int ms)
-{
-	struct timespec t;
-
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	t.tv_sec += ms / 1000;
-	t.tv_nsec += (long)(ms % 1000) * 1000000;
-	if (t.tv_nsec >= 1000000000) {
-		t.tv_sec++;
-		t.tv_nsec -= 1000000000;
-	}
-	return t;
-}
-
 uint64_t volume_allocated(struct volume *vol, bool *ret_final)
 {
 	int r = 0;
 	LOCK_SCOPE(&vol->lock);
 
-	if (!vol->timed) {
-		vol->timed = true;
-		vol->deadline = after_ms(VOLUME_WAIT_MS);
-	}
 	while (!vol->counted && r == 0) {
 		r = pthread_cond_timedwait(&vol->counted_cond, &vol->lock, &vol->deadline);
 	}

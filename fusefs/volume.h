@@ -24,10 +24,10 @@ struct volume {
 
 	pthread_mutex_t lock; /* what follows */
 	pthread_cond_t counted_cond;
-	bool counted;       /* `allocated` is final */
-	bool timed;         /* somebody waits or has waited for it; until `deadline` */
-	uint64_t allocated; /* bytes of data */
-	struct timespec deadline;
+	bool counted;             /* `allocated` is final */
+	uint64_t allocated;       /* bytes of data */
+	struct timespec deadline; /* nobody waits for it longer */
+	struct timespec written;  /* when the last write was, or all 0 */
 
 	struct err last; /* what was logged last */
 	time_t window;   /* when the present window of log lines began */
@@ -50,13 +50,18 @@ int volume_flush(struct volume *vol);
 int volume_seek(struct volume *vol, uint64_t off, int whence, bool (*interrupted)(void *ctx),
 	void *ctx, uint64_t *ret);
 
+#define VOLUME_WAIT_MS 2000
+
 /* Asks the image how much of it is data; called once, on a thread of its own. */
 void volume_count(struct volume *vol);
 
 /* The bytes that st_blocks tells of. Waits for volume_count(), but only until VOLUME_WAIT_MS after
- * the first call; then it is all of the size. *ret_final: it will not change any more. */
-#define VOLUME_WAIT_MS 2000
+ * volume_init(), so that a directory of slow images does not take that long for each; from then on
+ * it is all of the size until it is known. *ret_final: it will not change any more. */
 uint64_t volume_allocated(struct volume *vol, bool *ret_final);
+
+/* True and *ret set when it has been written to: when, last. */
+bool volume_written(struct volume *vol, struct timespec *ret);
 
 /* What a reader of the file sees for @code. The block layers above know few errors: what has a
  * meaning for them is kept (ESTALE, ENOSPC, EDQUOT, EROFS, EINTR, ENOMEM, EOPNOTSUPP), the rest is

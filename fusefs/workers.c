@@ -84,7 +84,7 @@ static bool receive(struct workers *w, struct fuse_buf *buf)
 		pthread_setcancelstate(PTHREAD_CANCEL_ENABLE, NULL);
 		r = fuse_session_receive_buf(w->session, buf);
 		pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, NULL);
-		if (r == -ENOMEM) {
+		if (r == -ENOMEM && !fuse_session_exited(w->session)) {
 			usleep(100000);
 		} else if (r != -EINTR && r != -EAGAIN) {
 			return r > 0;

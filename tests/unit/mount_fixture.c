@@ -245,7 +245,10 @@ static int serve(const struct mount_fixture *f, const struct mount_plan *plan, i
 
 	if (fusefs_new(&opts, volumes, count, &fs, &e) < 0 || fusefs_mount(fs, &e) < 0) {
 		code = 3;
-	} else if (fusefs_serve(fs, tell_ready, &ready, &e) < 0) {
+	} else if (plan->early_signal) {
+		raise(plan->early_signal);
+	}
+	if (code == 0 && !plan->unserved && fusefs_serve(fs, tell_ready, &ready, &e) < 0) {
 		code = 4;
 	}
 	if (code) {
@@ -258,7 +261,7 @@ static int serve(const struct mount_fixture *f, const struct mount_plan *plan, i
 	for (size_t i = 0; i < count; i++) {
 		image_close(volumes[i].image);
 	}
-	return code;
+	return plan->unserved && code == 0 ? 5 : code;
 }
 
 static void run_child(const struct mount_fixture *f, const struct mount_plan *plan, int ready)

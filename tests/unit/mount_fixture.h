@@ -33,7 +33,9 @@ struct mount_plan {
 	const char *fsname;
 	const char *mountpoint; /* NULL: the fixture's own directory */
 	bool allow_other;
-	uid_t uid; /* 0: as we are */
+	int early_signal; /* raised between the mount and serving */
+	bool unserved;    /* mounted and freed; exit code 5 */
+	uid_t uid;        /* 0: as we are */
 };
 
 struct mount_fixture {

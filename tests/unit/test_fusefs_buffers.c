@@ -82,9 +82,29 @@ static void who_exceeds_the_budget_waits_for_others(void **state)
 
 	(void)state;
 	assert_non_null(b);
-	expect_wait(b, 1);
+	expect_wait(b, BUFFERS_SMALL + 1);
 	expect_wait(b, BUFFERS_SIZE);
 	expect_wait(b, BUFFERS_BUDGET + 1);
+	buffers_free(b);
+}
+
+static void small_ones_never_wait(void **state)
+{
+	struct buffers *b = buffers_new();
+	struct buffer bufs[ALL];
+	struct buffer small;
+
+	(void)state;
+	assert_non_null(b);
+	for (size_t i = 0; i < ALL; i++) {
+		assert_true(buffers_get(b, BUFFERS_SIZE, &bufs[i]));
+	}
+	assert_true(buffers_get(b, BUFFERS_SMALL, &small));
+	memset(small.mem, 1, BUFFERS_SMALL);
+	buffers_put(b, &small);
+	for (size_t i = 0; i < ALL; i++) {
+		buffers_put(b, &bufs[i]);
+	}
 	buffers_free(b);
 }
 
@@ -92,6 +112,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(a_buffer_is_aligned_large_enough_and_used_again),
+		cmocka_unit_test(small_ones_never_wait),
 		cmocka_unit_test(who_exceeds_the_budget_waits_for_others),
 	};
 

@@ -372,6 +372,48 @@ static void a_read_that_waits_holds_up_nobody_else(void **state)
 	stop();
 }
 
+static void *read_a_mebibyte(void *arg)
+{
+	const uint64_t *off = arg;
+	int fd = open(fixture.disk, O_RDONLY | O_DIRECT | O_CLOEXEC);
+	uint8_t *buf = NULL;
+	bool right = fd >= 0 && posix_memalign((void **)&buf, PAGE, MIB(1)) == 0 &&
+		     pread(fd, buf, MIB(1), (off_t)*off) == MIB(1) &&
+		     mount_fixture_matches(buf, *off, MIB(1));
+
+	free(buf);
+	if (fd >= 0) {
+		close(fd);
+	}
+	return right ? arg : NULL;
+}
+
+static void large_reads_that_wait_leave_memory_for_small_ones(void **state)
+{
+	static uint64_t off = MIB(8);
+	pthread_t threads[48];
+	uint64_t page = PAGE * 5ULL;
+	void *right;
+
+	(void)state;
+	fixture.steer->gate_from = MIB(8);
+	fixture.steer->gate_closed = true;
+	start_plain();
+	for (unsigned int i = 0; i < ARRAY_SIZE(threads); i++) {
+		assert_int_equal(pthread_create(&threads[i], NULL, read_a_mebibyte, &off), 0);
+	}
+	while (fixture.steer->waiting < 32) {
+		usleep(1000);
+	}
+	assert_ptr_equal(read_one_page(&page), &page);
+	fixture.steer->gate_closed = false;
+	for (unsigned int i = 0; i < ARRAY_SIZE(threads); i++) {
+		pthread_join(threads[i], &right);
+		assert_non_null(right);
+	}
+	stop();
+}
+
 static void seeking_shows_the_holes_and_hides_no_data(void **state)
 {
 	bool hole = mount_fixture_hole(0);
@@ -541,12 +583,17 @@ static void a_writable_image_is_written_zeroed_and_flushed(void **state)
 {
 	const struct mount_plan plan = { .writable = true };
 	uint8_t buf[PAGE * 3];
+	struct stat before;
+	struct stat after;
 	int fd;
 
 	(void)state;
 	start(&plan);
 	fd = open_work();
+	assert_int_equal(fstat(fd, &before), 0);
 	assert_int_equal(pwrite(fd, "hello", 5, 10001), 5);
+	assert_int_equal(fstat(fd, &after), 0);
+	assert_memory_not_equal(&after.st_mtim, &before.st_mtim, sizeof(after.st_mtim));
 	assert_int_equal(fixture.steer->flushes, 0);
 	assert_int_equal(fsync(fd), 0);
 	assert_int_equal(fixture.steer->flushes, 1);
@@ -673,6 +720,7 @@ int main(void)
 		MOUNTED(direct_reads_are_right_too_up_to_the_odd_end),
 		MOUNTED(many_readers_at_once_read_right),
 		MOUNTED(a_read_that_waits_holds_up_nobody_else),
+		MOUNTED(large_reads_that_wait_leave_memory_for_small_ones),
 		MOUNTED(seeking_shows_the_holes_and_hides_no_data),
 		MOUNTED(attributes_of_lazydisk_can_be_read),
 		MOUNTED(the_status_is_made_anew_at_each_open),

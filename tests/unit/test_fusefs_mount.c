@@ -109,6 +109,30 @@ static void signals_unmount_and_end_it(void **state)
 	}
 }
 
+static void a_signal_before_serving_ends_it_when_it_serves(void **state)
+{
+	const struct mount_plan plan = { .early_signal = SIGTERM };
+
+	(void)state;
+	/* Ready or not: it ended well, and that is what the start reports. */
+	if (mount_fixture_start(&fixture, &plan) == 0 && fixture.pid) {
+		assert_int_equal(mount_fixture_wait(&fixture, 10), 0);
+	}
+	assert_int_equal(fixture.pid, 0);
+	assert_false(mount_fixture_mounted(fixture.mnt));
+	assert_string_equal(mount_fixture_log(&fixture), "");
+}
+
+static void a_mount_that_is_never_served_leaves_nothing(void **state)
+{
+	const struct mount_plan plan = { .unserved = true };
+
+	(void)state;
+	assert_int_equal(mount_fixture_start(&fixture, &plan), 5);
+	assert_false(mount_fixture_mounted(fixture.mnt));
+	assert_string_equal(mount_fixture_log(&fixture), "");
+}
+
 static void a_signal_ends_it_although_files_are_open(void **state)
 {
 	char byte;
@@ -377,6 +401,8 @@ static int open_loop(const char *file, char *ret_path, size_t room)
 static void a_loop_device_with_direct_io_reads_the_same(void **state)
 {
 	struct loop_info64 info = { 0 };
+	struct err e = { 0 };
+	char want[64];
 	uint8_t *buf = malloc(MIB(16));
 	char path[32];
 	int loop;
@@ -396,7 +422,9 @@ static void a_loop_device_with_direct_io_reads_the_same(void **state)
 		assert_true(info.lo_flags & LO_FLAGS_DIRECT_IO);
 		assert_int_equal(rw_pread(loop, buf, MIB(16), 0), 0);
 		assert_true(mount_fixture_matches(buf, 0, MIB(16)));
-		assert_int_equal(fusefs_unmount(fixture.mnt, NULL), -EBUSY);
+		assert_int_equal(fusefs_unmount(fixture.mnt, &e), -EBUSY);
+		snprintf(want, sizeof(want), "is in use by %s: detach", path);
+		assert_non_null(strstr(e.text, want));
 		close(loop);
 	}
 	free(buf);
@@ -540,6 +568,8 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		MOUNTED(signals_unmount_and_end_it),
+		MOUNTED(a_signal_before_serving_ends_it_when_it_serves),
+		MOUNTED(a_mount_that_is_never_served_leaves_nothing),
 		MOUNTED(a_signal_ends_it_although_files_are_open),
 		MOUNTED(a_read_that_never_returns_does_not_hold_up_the_end),
 		MOUNTED(unmounting_waits_for_the_daemon_however_the_path_is_written),
