@@ -80,7 +80,8 @@ static struct http_verdict check_partial(const struct http_ask *ask, const struc
 			"-%" PRIu64,
 			h->from, h->to, ask->off, last);
 	}
-	if (h->length != HTTP_UNKNOWN && h->length != h->to - h->from + 1) {
+	/* A shorter body is as good as one that breaks off. */
+	if (h->length != HTTP_UNKNOWN && h->length > h->to - h->from + 1) {
 		return http_verdict_error(HTTP_FATAL, -EPROTO,
 			"the server announces %" PRIu64 " bytes for a range of %" PRIu64, h->length,
 			h->to - h->from + 1);

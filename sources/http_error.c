@@ -132,8 +132,10 @@ static struct http_verdict unreachable(const struct http_failure *f)
 		v = http_verdict_error(HTTP_AGAIN, -ENXIO,
 			"the name of the proxy cannot be resolved: check --proxy or HTTPS_PROXY");
 	} else {
-		v = http_verdict_error(
-			HTTP_AGAIN, -ENXIO, "no connection to %s: %s", f->host, f->detail);
+		v = http_verdict_error(HTTP_AGAIN, -ENXIO,
+			"%s refuses the connection or is out of reach: check the URL, and that the "
+			"server runs",
+			f->authority);
 	}
 	v.cause = HTTP_CAUSE_UNREACHABLE;
 	return v;
@@ -169,6 +171,10 @@ static struct http_verdict broken(const struct http_failure *f)
 
 		v.cause = HTTP_CAUSE_UNREACHABLE;
 		return v;
+	}
+	if (f->result == CURLE_OK || f->result == CURLE_PARTIAL_FILE) {
+		return again(HTTP_CAUSE_BROKEN, -ECONNRESET,
+			"the server ended the transfer before its end", "");
 	}
 	if (f->result == CURLE_GOT_NOTHING) {
 		return again(HTTP_CAUSE_BROKEN, -ECONNRESET,

@@ -16,7 +16,6 @@ struct http_failure {
 	const char *detail;    /* curl's own words, "" without */
 	const char *host;      /* "host" */
 	const char *authority; /* "host:port" */
-	int os_errno;          /* of connect(); 0 without */
 	int connect_status;    /* of a proxy's answer to CONNECT; 0 without */
 	bool connected;        /* there was a connection to the server */
 	uint64_t stall_ms;     /* how long it was allowed to be silent */

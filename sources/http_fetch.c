@@ -16,6 +16,10 @@
 
 /* An unreachable server at open: so long it may be restarting, then the URL is wrong. */
 #define OPEN_PATIENCE_MS 3000U
+/* Where the retries of one read were spent, the next (the kernel asks twice for what fails) get one
+ * attempt each, as long as they follow on each other's heels: a dead server shall not cost every
+ * reader the whole time limit again. */
+#define GAVE_UP_MS 1000U
 /* A server without ranges begins at 0 each time: so often without getting further. */
 #define RESTARTS_MAX 5U
 
@@ -26,6 +30,7 @@ struct attempts {
 	uint64_t started_ms;
 	unsigned int failures;    /* in a row, without a byte between */
 	unsigned int stalls;      /* likewise */
+	bool server_is_dead;      /* as far as others know */
 	bool resolved_anew;       /* the redirects, since the last byte */
 	struct http_verdict last; /* the last failure that was not for lack of time */
 };
@@ -93,6 +98,7 @@ static next_step give_up(struct attempts *a, const struct http_request *q, struc
 	char text[ERR_TEXT_MAX];
 
 	a->f->temporary = true;
+	a->f->remote->gave_up_ms = net_now_ms();
 	if (q->head.retry_after != HTTP_UNKNOWN) {
 		snprintf(text, sizeof(text),
 			"%s and asks to wait %" PRIu64 " s; gave up after %" PRIu64 " s", why->text,
@@ -123,10 +129,10 @@ static bool out_of_time(const struct attempts *a, const struct http_verdict *v, 
 		return false;
 	}
 	if (a->f->opening && v->cause == HTTP_CAUSE_UNREACHABLE &&
-		net_now_ms() - a->started_ms >= OPEN_PATIENCE_MS) {
+		net_now_ms() + wait_ms - a->started_ms >= OPEN_PATIENCE_MS) {
 		return true;
 	}
-	return v->cause == HTTP_CAUSE_LATE || wait_ms >= time_left(&a->clock);
+	return a->server_is_dead || v->cause == HTTP_CAUSE_LATE || wait_ms >= time_left(&a->clock);
 }
 
 /* A server without ranges has to send everything again, and without a validator nobody knows
@@ -299,6 +305,7 @@ static void note_progress(struct attempts *a, const struct http_request *q)
 		a->resolved_anew = false;
 		a->last.code = 0;
 		f->remote->unconfirmed = false;
+		f->remote->gave_up_ms = 0;
 		if (a->trail.count > 1) {
 			http_route_keep(&f->remote->route, http_trail_here(&a->trail));
 			http_trail_start(&a->trail, &f->remote->route, time(NULL));
@@ -339,8 +346,10 @@ int http_fetch_run(struct http_fetch *f, struct err *e)
 		.clock = net_clock_start(f->limit_ms),
 		.started_ms = net_now_ms(),
 	};
+	uint64_t gave_up_ms = f->remote->gave_up_ms;
 	next_step step = 0;
 
+	a.server_is_dead = gave_up_ms && a.started_ms < gave_up_ms + GAVE_UP_MS;
 	assert(f->ask.len > 0);
 	f->got = 0;
 	f->temporary = false;

@@ -173,13 +173,10 @@ static struct http_verdict failure(struct exchange *x, CURL *easy)
 	};
 	curl_off_t connected_us = 0;
 	long connect_status = 0;
-	long os_errno = 0;
 
 	curl_easy_getinfo(easy, CURLINFO_HTTP_CONNECTCODE, &connect_status);
 	curl_easy_getinfo(easy, CURLINFO_PRETRANSFER_TIME_T, &connected_us);
-	curl_easy_getinfo(easy, CURLINFO_OS_ERRNO, &os_errno);
 	f.connect_status = (int)connect_status;
-	f.os_errno = (int)os_errno;
 	f.connected = connected_us > 0;
 	if (http_conf_trusts(&q->remote->conf, q->url)) {
 		f.user_cert = q->remote->conf.client_cert;
