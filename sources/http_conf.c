@@ -14,7 +14,7 @@
 #define LIMIT_DEFAULT_S 60U
 #define CONNECT_MS      10000L
 /* Bytes that curl hands over at once; more gains nothing, and each connection has so much. */
-#define BUFFER_BYTES 262144L
+#define BUFFER_BYTES 131072L
 
 static int copy_string(const char *text, char **ret, struct err *e)
 {

@@ -4,6 +4,7 @@
 
 #include <errno.h>
 #include <inttypes.h>
+#include <stdio.h>
 #include <string.h>
 #include <strings.h>
 
@@ -121,8 +122,22 @@ static struct http_verdict tunnel(const struct http_failure *f)
 		"the proxy refuses to connect to the server (status %d)", f->connect_status);
 }
 
+/* Whom curl could not connect to, if that was not the server but a proxy: "host:port". */
+static bool failed_proxy(const struct http_failure *f, char *ret, size_t room)
+{
+	char host[256];
+	char port[8];
+
+	if (sscanf(f->detail, "Failed to connect to %255s port %7[0-9]", host, port) != 2) {
+		return false;
+	}
+	snprintf(ret, room, "%s:%s", host, port);
+	return strcasecmp(ret, f->authority) != 0;
+}
+
 static struct http_verdict unreachable(const struct http_failure *f)
 {
+	char proxy[270];
 	struct http_verdict v;
 
 	if (f->result == CURLE_COULDNT_RESOLVE_HOST) {
@@ -131,6 +146,11 @@ static struct http_verdict unreachable(const struct http_failure *f)
 	} else if (f->result == CURLE_COULDNT_RESOLVE_PROXY) {
 		v = http_verdict_error(HTTP_AGAIN, -ENXIO,
 			"the name of the proxy cannot be resolved: check --proxy or HTTPS_PROXY");
+	} else if (failed_proxy(f, proxy, sizeof(proxy))) {
+		v = http_verdict_error(HTTP_AGAIN, -ENXIO,
+			"the proxy %s refuses the connection or is out of reach: check --proxy or "
+			"HTTPS_PROXY",
+			proxy);
 	} else {
 		v = http_verdict_error(HTTP_AGAIN, -ENXIO,
 			"%s refuses the connection or is out of reach: check the URL, and that the "
