@@ -219,7 +219,7 @@ static void look_at_link(struct cache_image *ci, uint64_t *ret_lone)
 	if (cap) {
 		ci->limits.window = min_u64(ci->limits.window, cap);
 	}
-	*ret_lone = planner_fill(&fl->planner, fl->demands);
+	*ret_lone = planner_fill(&fl->planner, fl->waiting);
 }
 
 /* Fetches what the stream of this read will want next. */
@@ -254,6 +254,21 @@ static void note_hit(struct cache_image *ci, uint64_t off, size_t len)
 	guess_ahead(ci, &plan, chunk);
 }
 
+/* A miss that is of no stream: about @lone bytes around it are fetched, those behind it in the same
+ * fetch, those before it apart. Places are multiples of the size, so that neighbours agree. */
+static struct fill *fetch_around(
+	struct cache_image *ci, uint64_t off, size_t len, uint64_t lone, bool *ret_began)
+{
+	uint64_t start = round_down(off, lone);
+	uint64_t end = max_u64(start + lone, off + len);
+	struct fill *f = flight_join(&ci->flight, off, len, end - off - len, ret_began);
+
+	if (*ret_began && start < round_down(off, CACHE_GRANULE)) {
+		(void)flight_readahead(&ci->flight, start, off - start, lone);
+	}
+	return f;
+}
+
 /* Gets [off, off + len) of a read that began at @start on its way, and what it makes likely. */
 static struct fill *send_for(
 	struct cache_image *ci, uint64_t start, uint64_t off, size_t len, bool *ret_began)
@@ -271,9 +286,12 @@ static struct fill *send_for(
 	plan = readahead_note(&ci->guesses, start, off + len - start, true, &ci->limits);
 	chunk = ci->limits.chunk;
 	pthread_mutex_unlock(&ci->guess_lock);
-	lone -= min_u64(lone, len);
-	f = flight_join(&ci->flight, off, len, plan.stream ? 0 : lone, ret_began);
-	guess_ahead(ci, &plan, chunk);
+	if (plan.stream) {
+		f = flight_join(&ci->flight, off, len, 0, ret_began);
+		guess_ahead(ci, &plan, chunk);
+	} else {
+		f = fetch_around(ci, off, len, lone, ret_began);
+	}
 	return f;
 }
 

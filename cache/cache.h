@@ -34,7 +34,7 @@ struct cache_opts {
 	uint64_t min_free; /* bytes to leave free on the file system; 0: default max(5 %, 1 GiB) */
 	uint64_t readahead; /* cap of one stream's readahead window, bytes; 0: default */
 	bool no_readahead;
-	unsigned int fetches; /* fills in flight at most; 0: default 16 */
+	unsigned int fetches; /* fills in flight at most; 0: default 32 */
 };
 
 /* Creates @dir (0700) when it does not exist. When the directory cannot be used, succeeds in memory

@@ -265,9 +265,6 @@ static void leave_table(struct fill *f)
 	}
 	*link = f->next;
 	fl->count--;
-	if (f->wanted) {
-		fl->demands--;
-	}
 	fl->hint_fills -= f->hint;
 	fill_unref(f);
 	flight_pump(fl);

@@ -71,7 +71,6 @@ static void want(struct fill *f)
 {
 	if (!f->wanted) {
 		f->wanted = true;
-		f->flight->demands++;
 		workq_promote(f->flight->queue, &f->work, class_priority[FILL_DEMAND]);
 	}
 }
@@ -132,7 +131,6 @@ static size_t launch(
 	pthread_cond_init(&f->wake, NULL);
 	if (class == FILL_DEMAND) {
 		f->wanted = true;
-		fl->demands++;
 		atomic_fetch_add(
 			&fl->counts.demanded, min_u64(asked * (uint64_t)CACHE_GRANULE, f->len));
 		mark_ahead(fl, g + asked, g + count);
@@ -286,10 +284,12 @@ struct fill *flight_join(
 /* Waits until @need bytes of @f have arrived or it is clear that they will not. */
 static int await(struct flight *fl, struct fill *f, uint64_t need, struct err *e)
 {
+	fl->waiting++;
 	while (f->arrived < need && !f->ended && !fl->ending) {
 		f->wake_at = min_u64(f->wake_at, need);
 		pthread_cond_wait(&f->wake, &fl->lock);
 	}
+	fl->waiting--;
 	if (f->arrived >= need) {
 		return 0;
 	}

@@ -57,7 +57,7 @@ struct flight {
 	pthread_cond_t idle;
 	struct fill *fills;
 	unsigned int count;
-	unsigned int demands; /* fills that somebody waits for */
+	unsigned int waiting; /* readers in flight_serve() whose bytes have not come */
 	struct planner planner;
 	uint64_t delivered;    /* bytes arrived, ever */
 	uint64_t quiet_until;  /* no fetching ahead before: the last one failed; ns */

@@ -88,7 +88,12 @@ uint64_t planner_fill(const struct planner *p, unsigned int others)
 	double trust = planner_trust(p);
 	double size = 2 * (double)planner_bdp(p) / (others + 1) * trust * trust;
 
-	return clamp((uint64_t)size, CACHE_GRANULE, MIB(8));
+	uint64_t fill = CACHE_GRANULE;
+
+	while (fill < MIB(8) && (double)fill * 1.5 < size) {
+		fill *= 2;
+	}
+	return fill;
 }
 
 uint64_t planner_chunk(const struct planner *p)
