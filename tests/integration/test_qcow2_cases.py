@@ -355,6 +355,15 @@ def test_sizes_that_are_no_multiple_of_sectors(v3):
     assert extents(v3)[-1]["start"] + extents(v3)[-1]["length"] == 1000001
 
 
+@pytest.mark.parametrize("options", [[], ["-c"], ["-o", "cluster_size=2M"],
+                                     ["-c", "-o", "cluster_size=2M,compression_type=zstd"]])
+def test_disk_that_ends_within_a_cluster(tmp, options):
+    """[20] Data up to its last sector."""
+    with open(f"{tmp}/odd.raw", "wb") as f:
+        f.write(seeded_bytes(MIB, "odd").hex().encode() + b"end" * 512)
+    check_same(convert(f"{tmp}/odd.raw", f"{tmp}/a.qcow2", *options), raw=f"{tmp}/odd.raw")
+
+
 def test_empty_disk(tmp):
     """[20]"""
     path = create(f"{tmp}/a.qcow2", "0")

@@ -55,7 +55,7 @@ static struct fake_image *make_file(void)
 	struct fake_image *f;
 
 	assert_non_null(file);
-	memcpy(file, "QFI\xfb", 4);
+	store_be32(file, 0x514649fb);
 	store_be32(file + 4, 3);
 	store_be32(file + 20, 12);
 	store_be64(file + 24, MIB(4));

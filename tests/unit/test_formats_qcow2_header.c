@@ -13,7 +13,7 @@
 static void valid_header(uint8_t buf[QCOW2_HEAD])
 {
 	memset(buf, 0, QCOW2_HEAD);
-	memcpy(buf, "QFI\xfb", 4);
+	store_be32(buf, 0x514649fb);
 	store_be32(buf + 4, 3);
 	store_be32(buf + 20, 16);
 	store_be64(buf + 24, MIB(8));
