@@ -96,6 +96,16 @@ static void qcow2_clear(struct qcow2 *q)
 	free(q);
 }
 
+/* The chain below is the caller's; the backing file is another one. */
+static void qcow2_interrupt(struct image *img)
+{
+	struct qcow2 *q = (struct qcow2 *)img;
+
+	if (q->backing) {
+		image_interrupt(q->backing);
+	}
+}
+
 static void qcow2_destroy(struct image *img)
 {
 	struct qcow2 *q = (struct qcow2 *)img;
@@ -127,6 +137,7 @@ static const struct image_ops qcow2_ops = {
 	.prefetch = qcow2_prefetch,
 	.allocated = qcow2_allocated,
 	.report = qcow2_report,
+	.interrupt = qcow2_interrupt,
 	.destroy = qcow2_destroy,
 };
 

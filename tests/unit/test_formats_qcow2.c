@@ -80,6 +80,7 @@ struct recorder {
 	unsigned int count;
 	uint64_t off[16];
 	uint64_t len[16];
+	bool interrupted;
 };
 
 static int recorder_read_at(struct image *img, void *buf, size_t len, uint64_t off, struct err *e)
@@ -96,6 +97,11 @@ static void recorder_prefetch(struct image *img, uint64_t off, uint64_t len)
 	rec->len[rec->count++] = len;
 }
 
+static void recorder_interrupt(struct image *img)
+{
+	((struct recorder *)img)->interrupted = true;
+}
+
 static void recorder_destroy(struct image *img)
 {
 	image_fini(img);
@@ -106,6 +112,7 @@ static const struct image_ops recorder_ops = {
 	.name = "recorder",
 	.read_at = recorder_read_at,
 	.prefetch = recorder_prefetch,
+	.interrupt = recorder_interrupt,
 	.destroy = recorder_destroy,
 };
 
@@ -268,6 +275,70 @@ static void failed_read_is_told_and_tried_again(void **state)
 	image_close(img);
 }
 
+static int give_backing(void *ctx, const char *name, const char *format, unsigned int depth,
+	struct image **ret, struct err *e)
+{
+	(void)e;
+	assert_string_equal(name, "base.raw");
+	assert_null(format);
+	assert_int_equal(depth, 1);
+	*ret = ctx;
+	return 0;
+}
+
+/* An image of 64 KiB and nothing in it but the name of a backing file. */
+static struct image *open_overlay(struct image *backing)
+{
+	const struct format_opts opts = { .open_backing = give_backing, .ctx = backing };
+	uint8_t file[2 * CLUSTER] = { 0 };
+	struct image *img = NULL;
+	struct err e;
+
+	store_be32(file, 0x514649fb);
+	store_be32(file + 4, 2);
+	store_be64(file + 8, 200);
+	store_be32(file + 16, 8);
+	memcpy(file + 200, "base.raw", 8);
+	store_be32(file + 20, 12);
+	store_be64(file + 24, 65536);
+	store_be32(file + 36, 1);
+	store_be64(file + 40, CLUSTER);
+	if (format_open(&fake_image_from(file, sizeof(file), "over")->img, &opts, &img, &e) < 0) {
+		fail_msg("%s", e.text);
+	}
+	return img;
+}
+
+static void backing_file_is_read_asked_and_interrupted(void **state)
+{
+	struct recorder *rec = record(fake_image_new(50000, 1, NULL));
+	struct image *img = open_overlay(&rec->img);
+	uint64_t allocated;
+	uint8_t buf[100];
+	struct extent x;
+
+	(void)state;
+	assert_string_equal(img->id, "qcow2(over over rec)");
+	check_read(img, 49000, 1000);
+	assert_int_equal(image_read_at(img, buf, 100, 49950, NULL), 0);
+	assert_true(fake_matches(buf, 1, 49950, 50));
+	assert_true(is_zero(buf + 50, 50));
+	assert_int_equal(image_extent_at(img, 1000, &x, NULL), 0);
+	assert_int_equal(x.depth, 1);
+	assert_int_equal(x.length, 49000);
+	assert_int_equal(image_extent_at(img, 50000, &x, NULL), 0);
+	assert_int_equal(x.depth, 0);
+	assert_true(x.zero);
+	assert_int_equal(image_allocated(img, &allocated, NULL), 0);
+	assert_int_equal(allocated, 50000);
+	image_prefetch(img, 100, 65000);
+	assert_int_equal(rec->count, 1);
+	assert_int_equal(rec->off[0], 100);
+	image_interrupt(img);
+	assert_true(rec->interrupted);
+	image_close(img);
+}
+
 struct reader {
 	pthread_t thread;
 	struct image *img;
@@ -379,6 +450,7 @@ int main(void)
 		cmocka_unit_test(places_apart_are_asked_for_before_the_first_is_read),
 		cmocka_unit_test(prefetch_names_places_in_the_file_and_reads_nothing),
 		cmocka_unit_test(failed_read_is_told_and_tried_again),
+		cmocka_unit_test(backing_file_is_read_asked_and_interrupted),
 		cmocka_unit_test(readers_of_one_place_share_table_and_decompression),
 		cmocka_unit_test(slow_read_delays_no_other_reader),
 		cmocka_unit_test(overlapping_readers_who_fail_do_not_wait_for_ever),
