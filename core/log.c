@@ -13,7 +13,7 @@
 static struct {
 	enum log_level most;
 	enum log_format format;
-	bool syslog;
+	_Atomic bool syslog; /* changes when threads are there already */
 } log_state = { LOG_LEVEL_INFO, LOG_FORMAT_TEXT, false };
 
 static const char *const level_word[] = { "error", "warn", "info", "debug" };

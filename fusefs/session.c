@@ -372,6 +372,17 @@ static int flush_volumes(struct fusefs *fs, struct err *e)
 	return r;
 }
 
+/* Readers that wait for the network get an error now: nobody else will come. What was written is
+ * still to be flushed, so a writable image goes on. */
+static void interrupt_volumes(struct fusefs *fs)
+{
+	for (size_t i = 0; i < fs->tree.count; i++) {
+		if (!fs->volumes[i].writable) {
+			image_interrupt(fs->volumes[i].v.image);
+		}
+	}
+}
+
 /* Ends the threads. False when one of them is stuck in an image. */
 static bool end_threads(struct fusefs *fs, struct workers *workers, pthread_t counter)
 {
@@ -412,6 +423,7 @@ static int serve(struct fusefs *fs, void (*ready)(void *ctx), void *ctx, struct 
 	r = serve_on(fs, ready, ctx, e);
 	fs->stopping = true;
 	unmount(fs);
+	interrupt_volumes(fs);
 	if (!end_threads(fs, workers, counter)) {
 		fs->abandoned = true;
 		return err_set(e, -EBUSY,

@@ -95,6 +95,14 @@ static int http_read_at(struct image *img, void *buf, size_t len, uint64_t off, 
 	return http_stream_at(img, off, len, into_buffer, &t, e);
 }
 
+static void http_interrupt(struct image *img)
+{
+	struct http_remote *remote = &of(img)->remote;
+
+	remote->stopped = true;
+	net_kick(remote->net);
+}
+
 static void http_report(struct image *img, struct report *r)
 {
 	struct http_remote *remote = &of(img)->remote;
@@ -128,6 +136,7 @@ static const struct image_ops http_ops = {
 	.read_at = http_read_at,
 	.stream_at = http_stream_at,
 	.report = http_report,
+	.interrupt = http_interrupt,
 	.destroy = http_destroy,
 };
 

@@ -187,7 +187,7 @@ static next_step try_again(struct attempts *a, const struct http_request *q, str
 	log_debug("%s: %s; attempt %u in %" PRIu64 " ms", http_trail_here(&a->trail)->url.label,
 		v->text, a->failures + 1, wait);
 	leave_failing_server(a);
-	if (!net_sleep(a->f->remote->net, wait)) {
+	if (!net_sleep(a->f->remote->net, wait, &a->f->remote->stopped)) {
 		return err_set(e, -ECANCELED, "%s: stopped", a->f->remote->label);
 	}
 	return 0;

@@ -22,6 +22,7 @@ struct http_remote {
 	_Atomic bool unconfirmed; /* the server was not reached yet; version is from before */
 	_Atomic bool no_ranges;
 	_Atomic uint64_t gave_up_ms; /* net_now_ms() when retries were spent; 0 after a byte came */
+	_Atomic bool stopped;        /* nobody waits any more: all requests end */
 
 	_Atomic uint64_t requests;
 	_Atomic uint64_t bytes_fetched; /* of bodies */

@@ -250,6 +250,7 @@ void http_request_run(struct http_request *q)
 			.origin = q->url->origin,
 			.clock = q->clock,
 			.stall_ms = q->stall_ms,
+			.cancel = &q->remote->stopped,
 		},
 	};
 	CURL *easy = net_easy(q->remote->net);

@@ -275,7 +275,9 @@ static void watch_running(struct net *net, uint64_t now)
 
 	for (struct net_transfer *t = net->running.first; t; t = next) {
 		next = t->next;
-		if (now >= t->clock->deadline_ms) {
+		if (*t->cancel) {
+			end_running(net, t, NET_STOPPED, CURLE_ABORTED_BY_CALLBACK);
+		} else if (now >= t->clock->deadline_ms) {
 			end_running(net, t, NET_EXPIRED, CURLE_OPERATION_TIMEDOUT);
 		} else if (now - t->heard_ms >= t->stall_ms) {
 			end_running(net, t, NET_STALLED, CURLE_OPERATION_TIMEDOUT);
@@ -289,7 +291,10 @@ static void watch_waiting(struct net *net, struct net_host *h, uint64_t now)
 
 	for (struct net_transfer *t = h->waiting.first; t; t = next) {
 		next = t->next;
-		if (now >= t->clock->deadline_ms + excused_ms(t)) {
+		if (*t->cancel) {
+			queue_remove(&h->waiting, t);
+			hand_back(net, t, NET_STOPPED, CURLE_ABORTED_BY_CALLBACK);
+		} else if (now >= t->clock->deadline_ms + excused_ms(t)) {
 			queue_remove(&h->waiting, t);
 			hand_back(net, t, NET_EXPIRED, CURLE_OPERATION_TIMEDOUT);
 		}
@@ -439,7 +444,7 @@ void net_run(struct net *net, struct net_transfer *t)
 	pthread_cond_destroy(&t->wake);
 }
 
-bool net_sleep(struct net *net, uint64_t ms)
+bool net_sleep(struct net *net, uint64_t ms, const _Atomic bool *cancel)
 {
 	LOCK_SCOPE(&net->lock);
 	struct timespec until;
@@ -452,10 +457,17 @@ bool net_sleep(struct net *net, uint64_t ms)
 		until.tv_nsec -= 1000000000;
 		until.tv_sec++;
 	}
-	while (!net->stop && r != ETIMEDOUT) {
+	while (!net->stop && !*cancel && r != ETIMEDOUT) {
 		r = pthread_cond_timedwait(&net->stopped, &net->lock, &until);
 	}
-	return !net->stop;
+	return !net->stop && !*cancel;
+}
+
+void net_kick(struct net *net)
+{
+	pthread_mutex_lock(&net->lock);
+	pthread_cond_broadcast(&net->stopped);
+	pthread_mutex_unlock(&net->lock);
 }
 
 void net_stop(struct net *net)

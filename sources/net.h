@@ -39,7 +39,7 @@ enum net_end {
 	NET_ENDED,   /* curl ended it: see `result` */
 	NET_STALLED, /* no byte for stall_ms */
 	NET_EXPIRED, /* the clock ran out */
-	NET_STOPPED, /* net_stop() */
+	NET_STOPPED, /* net_stop(), or *cancel */
 };
 
 struct net_host;
@@ -50,6 +50,7 @@ struct net_transfer {
 	const char *origin;      /* "https://host:port"; lives until net_run() returns */
 	struct net_clock *clock; /* the thread's while net_run() runs */
 	uint64_t stall_ms;
+	const _Atomic bool *cancel; /* true: it is to end soon, whoever waits for it is to go */
 	bool overloaded; /* set by a callback: the server asks for fewer requests at once */
 
 	/* the answer */
@@ -75,7 +76,10 @@ void net_run(struct net *net, struct net_transfer *t);
 /* From a callback: @n bytes of @t came. */
 void net_heard(struct net_transfer *t, size_t n);
 
-/* False when net_stop() cut the sleep short. */
-bool net_sleep(struct net *net, uint64_t ms);
+/* False when net_stop() or *@cancel cut the sleep short. */
+bool net_sleep(struct net *net, uint64_t ms, const _Atomic bool *cancel);
+
+/* After a cancel was set to true: wakes who sleeps. */
+void net_kick(struct net *net);
 
 #endif

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The command: finds the verb, parses its options, runs it. */
 #include <errno.h>
+#include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
@@ -132,16 +133,30 @@ static int dispatch(int argc, char **argv)
 	return run_verb(verb, argc - 1, argv + 1);
 }
 
+/* Where 0, 1 or 2 is closed, the next file would get its number, and what is meant for stderr. */
+static void hold_stdio(void)
+{
+	int fd;
+
+	do {
+		fd = open("/dev/null", O_RDWR); /* NOLINT(android-cloexec-open): as stdio is */
+	} while (fd >= 0 && fd <= STDERR_FILENO);
+	close(fd);
+}
+
 int main(int argc, char **argv)
 {
 	int code;
 
+	hold_stdio();
 	/* A reader of our output that went away is an error of write(), not a death.
 	 */
 	signal(SIGPIPE, SIG_IGN);
 	code = dispatch(argc, argv);
 	if (fflush(stdout) != 0 || ferror(stdout)) {
-		log_error("cannot write to standard output: %s", strerrordesc_np(errno));
+		if (errno != EPIPE) {
+			log_error("cannot write to standard output: %s", strerrordesc_np(errno));
+		}
 		return code ? code : EXITCODE_FAILED;
 	}
 	return code;

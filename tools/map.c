@@ -39,14 +39,14 @@ static void print_row(const struct extent *x, bool first)
 	}
 }
 
-/* Extents as long as they can be: layers clip theirs at will. */
+/* Extents as long as they can be: layers clip theirs at will. Stops when nobody takes them. */
 static int walk(struct image *image, print_fn *print, struct err *e)
 {
 	struct extent run = { 0 };
 	struct extent next;
 	bool first = true;
 
-	for (uint64_t off = 0; off < image->size; off += next.length) {
+	for (uint64_t off = 0; off < image->size && !ferror(stdout); off += next.length) {
 		int r = image_extent_at(image, off, &next, e);
 
 		if (r < 0) {

@@ -85,7 +85,7 @@ static const struct option_row {
 	{ "retry", 0, KIND_RETRY, NO_FIELD, NO_FIELD, "hard|N", READS_SOURCE, GROUP_SOURCE,
 		"hard: never give up; N: at most N retries" },
 	{ "connections", 0, KIND_COUNT, FIELD(connections), NO_FIELD, "N", READS_SOURCE,
-		GROUP_SOURCE, "at most N connections to one host (8)" },
+		GROUP_SOURCE, "at most N connections to one host (32)" },
 	{ "format", 0, KIND_TEXT, FIELD(format), NO_FIELD, "FORMAT", READS_SOURCE, GROUP_SOURCE,
 		"take the image for FORMAT, do not look at it" },
 	{ "allow-backing", 0, KIND_FLAG, FIELD(allow_backing), NO_FIELD, NULL, READS_SOURCE,
@@ -130,7 +130,7 @@ static int set_text(char **field, char *value, struct err *e)
 	return 0;
 }
 
-static char *absolute_path(const char *path)
+char *options_absolute_path(const char *path)
 {
 	CLEANUP_FREE char *here = NULL;
 	char *joined = NULL;
@@ -150,7 +150,7 @@ static int set_path(char **field, const char *value, struct err *e)
 	if (!*value) {
 		return err_set(e, -EINVAL, "the path is empty");
 	}
-	return set_text(field, absolute_path(value), e);
+	return set_text(field, options_absolute_path(value), e);
 }
 
 static int set_retry(struct options *o, const char *value, struct err *e)
@@ -401,6 +401,10 @@ int options_check(const struct options *o, struct err *e)
 
 	if (r == 0 && o->no_cache && o->cache_dir) {
 		r = err_set(e, -EINVAL, "give either --no-cache or --cache-dir");
+	}
+	if (r == 0 && o->cache_size_given && o->cache_size < MIB(1)) {
+		r = err_set(e, -EINVAL,
+			"--cache-size: less than 1Mi keeps nothing; give --no-cache instead");
 	}
 	return r < 0 ? r : check_paths(o, e);
 }

@@ -76,6 +76,9 @@ int options_check(const struct options *o, struct err *e);
 /* Whether @verb takes an option --@name, and whether that has an argument. */
 bool options_find(const struct verb *verb, const char *name, bool *ret_has_arg);
 
+/* @path as it is seen from any directory; malloc()ed, NULL without memory. */
+char *options_absolute_path(const char *path);
+
 /* The text of `lazydisk VERB --help`. */
 void options_help(const struct verb *verb, FILE *out);
 

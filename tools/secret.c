@@ -1,14 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Credentials from mounted Secrets, files and the terminal. */
+/* Credentials from mounted Secrets and files. */
 #include "tools/secret.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <termios.h>
 #include <unistd.h>
 
 #include "core/bytes.h"
@@ -173,56 +171,6 @@ int secret_load(const char *path, struct secret *ret, struct err *e)
 		return err_wrap(e, r, "--secret");
 	}
 	return settle(path, ret, e);
-}
-
-/* Echo is off for as long as one line takes; ^C while it is off restores it, too. */
-static ssize_t read_hidden(int tty, char *line, size_t room)
-{
-	struct termios saved;
-	struct termios quiet;
-	ssize_t n;
-
-	if (tcgetattr(tty, &saved) < 0) {
-		return -errno;
-	}
-	quiet = saved;
-	quiet.c_lflag &= ~(tcflag_t)(ECHO | ISIG);
-	quiet.c_lflag |= ECHONL | ICANON;
-	if (tcsetattr(tty, TCSAFLUSH, &quiet) < 0) {
-		return -errno;
-	}
-	do {
-		n = read(tty, line, room - 1);
-	} while (n < 0 && errno == EINTR);
-	n = n < 0 ? -errno : n;
-	tcsetattr(tty, TCSAFLUSH, &saved);
-	return n;
-}
-
-int secret_ask(const char *user, char **ret, struct err *e)
-{
-	CLEANUP_CLOSE int tty = -1;
-	char line[1024];
-	ssize_t n;
-
-	if (isatty(STDIN_FILENO)) {
-		tty = open("/dev/tty", O_RDWR | O_NOCTTY | O_CLOEXEC);
-	}
-	if (tty < 0) {
-		return err_set(e, -ENOTTY,
-			"--user: there is no terminal to ask for the password on; give "
-			"--password-file or --secret");
-	}
-	dprintf(tty, "Password for %s: ", user);
-	n = read_hidden(tty, line, sizeof(line));
-	if (n <= 0 || memchr(line, 3, (size_t)n)) {
-		return err_set(e, -EINTR, "--user: no password was given");
-	}
-	line[n] = '\0';
-	secret_strip_newline(line);
-	*ret = strdup(line);
-	explicit_bzero(line, sizeof(line));
-	return *ret ? 0 : err_set(e, -ENOMEM, "out of memory");
 }
 
 /* RFC 9110, section 5.6.2 */

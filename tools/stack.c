@@ -10,6 +10,7 @@
 
 #include "cache/cache.h"
 #include "core/cleanup.h"
+#include "core/log.h"
 #include "formats/format.h"
 #include "sources/source.h"
 #include "tools/secret.h"
@@ -39,7 +40,7 @@ static char *default_cache_dir(void)
 	char *dir = NULL;
 
 	if (own && *own) {
-		return strdup(own);
+		return options_absolute_path(own);
 	}
 	/* Relative paths are invalid there: XDG Base Directory Specification */
 	if (xdg && *xdg == '/') {
@@ -104,6 +105,10 @@ static int need_cache(struct stack_env *env, struct err *e)
 	if (dir) {
 		make_parents(dir);
 		opts.dir = dir;
+	} else if (!o->no_cache) {
+		log_warn(
+			"there is no place for a cache (HOME is not set): nothing is kept; name one "
+			"with --cache-dir");
 	}
 	return cache_open(&opts, &env->cache, e);
 }

@@ -6,6 +6,7 @@ import os
 import pty
 import signal
 import subprocess
+import termios
 import time
 
 import pytest
@@ -101,6 +102,13 @@ def test_output_that_cannot_be_written_is_an_error(lazydisk, images, args):
     assert "No space left" in one_line(done.stderr)
 
 
+def test_a_reader_of_the_output_may_go_away(lazydisk, images):
+    done = subprocess.run(["sh", "-c", '"$0" map --json "$1" | head -c 1 >/dev/null; true',
+                           command.BINARY, images.variant("cluster-512")], capture_output=True,
+                          text=True, check=False, timeout=20, env=lazydisk.env)
+    assert done.stderr == ""
+
+
 # mounts
 
 def test_status_and_umount_of_what_is_no_mount_say_so(lazydisk, tmp):
@@ -147,6 +155,52 @@ def test_a_mountpoint_is_checked_before_the_server_is_asked(lazydisk, bad, tmp):
     assert not bad.requests()
 
 
+def test_a_mount_starts_without_any_standard_files(lazydisk, bad):
+    """What is opened first would get their numbers, and be closed with them."""
+    data = b"words of a disk " * (MIB // 16)
+    url = bad.file("/disk.img", data)
+    point = lazydisk.point()
+    mount = command.Mount(lazydisk, point)
+    lazydisk.mounts.append(mount)
+    done = subprocess.run(["sh", "-c", 'exec "$0" mount "$1" "$2" <&- >&- 2>&-', command.BINARY, url,
+                           point], check=False, timeout=20, env=lazydisk.env)
+    assert done.returncode == 0
+    mount.pid = mount.status()["pid"]
+    with open(mount.image(), "rb") as f:
+        assert f.read() == data
+    for fd in ("0", "1", "2"):
+        assert os.readlink(f"/proc/{mount.pid}/fd/{fd}") == "/dev/null"
+    mount.umount()
+
+
+def test_without_a_home_the_mount_says_that_nothing_is_kept(lazydisk, bad):
+    url = bad.file("/disk.img", b"x" * MIB)
+    env = {k: v for k, v in lazydisk.env.items() if k not in ("HOME", "LAZYDISK_CACHE_DIR")}
+    done = subprocess.run(["setpriv", "--reuid=65534", "--clear-groups", command.BINARY, "info", url],
+                          capture_output=True, text=True, check=False, timeout=20, env=env)
+    assert done.returncode == 0
+    assert "--cache-dir" in one_line(done.stderr)
+    assert "memory" in done.stdout
+
+
+def test_a_relative_cache_directory_of_the_environment_survives_the_background(
+        lazydisk, bad, tmp):
+    data = b"words of a disk " * (MIB // 16)
+    point = lazydisk.point()
+    mount = command.Mount(lazydisk, point)
+    lazydisk.mounts.append(mount)
+    done = lazydisk.run("mount", bad.file("/disk.img", data), point, cwd=tmp,
+                        env={"LAZYDISK_CACHE_DIR": "kept"})
+    assert done.returncode == 0, done.stderr
+    mount.pid = mount.status()["pid"]
+    with open(mount.image(), "rb") as f:
+        assert f.read() == data
+    mount.umount()
+    told = json.loads(lazydisk.ok("cache", "--cache-dir", "kept", "list", "--json", cwd=tmp))
+    assert told[0]["present_bytes"] == MIB
+    assert os.path.isdir(os.path.join(tmp, "kept"))
+
+
 def start_opening(lazydisk, bad, *args):
     """`lazydisk mount` that waits for a server which does not answer."""
     url = bad.file("/disk.img", b"x" * MIB, faults=[faults.stall(0, 60)])
@@ -169,6 +223,23 @@ def daemons_at(point):
         except OSError:
             pass
     return found
+
+
+@pytest.mark.limit(30)
+def test_a_signal_ends_a_mount_whose_reader_waits_for_a_dead_server(lazydisk, bad):
+    stalled = faults.Switch(faults.stall(0, 60))
+    url = bad.file("/disk.img", b"x" * 8 * MIB, faults=[stalled])
+    mount = lazydisk.start("--retry", "hard", "--readahead", 0, url)
+    stalled.on = True
+    bad.forget()
+    reader = subprocess.Popen(["dd", f"if={mount.image()}", "of=/dev/null", "bs=4k", "count=1",
+                               "skip=1500"], stderr=subprocess.PIPE)
+    wait_for(bad.requests, 10, "the read to reach the server")
+    mount.signal(signal.SIGTERM)
+    assert mount.wait_end(3) == 0, mount.stderr()
+    assert b"error" in reader.communicate(timeout=10)[1]
+    assert reader.returncode == 1
+    assert not mounts_at(mount.point)
 
 
 @pytest.mark.parametrize("sig", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL])
@@ -223,27 +294,45 @@ def test_retries_are_counted(lazydisk, bad, retries):
 
 # passwords
 
-def test_the_password_is_asked_for_on_the_terminal_without_echo(lazydisk, nginx, images):
-    url = nginx.url(images.variant("plain"), "basic")
+def ask_on_terminal(lazydisk, url):
+    """`lazydisk info` on a terminal of its own that has just turned echo off: pid, terminal, output."""
     pid, terminal = pty.fork()
     if pid == 0:
         os.execve(command.BINARY, [command.BINARY, "info", "--user", USER, url], lazydisk.env)
     seen = b""
+    while b"Password for" not in seen:
+        seen += os.read(terminal, 1000)
+    wait_for(lambda: not termios.tcgetattr(terminal)[3] & termios.ECHO, 5, "the echo to go")
+    return pid, terminal, seen
+
+
+def read_to_end(terminal):
+    seen = b""
     try:
-        while b"Password for" not in seen:
-            seen += os.read(terminal, 1000)
-        # Echo is turned off, with what was typed before it thrown away, before it reads.
-        time.sleep(0.3)
-        os.write(terminal, PASSWORD.encode() + b"\n")
         while True:
             seen += os.read(terminal, 1000)
     except OSError:
-        pass
-    finally:
-        os.close(terminal)
+        return seen
+
+
+def test_the_password_is_asked_for_on_the_terminal_without_echo(lazydisk, nginx, images):
+    url = nginx.url(images.variant("plain"), "basic")
+    pid, terminal, seen = ask_on_terminal(lazydisk, url)
+    os.write(terminal, PASSWORD.encode() + b"\n")
+    seen += read_to_end(terminal)
+    os.close(terminal)
     assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0, seen
     assert PASSWORD.encode() not in seen
     assert b"48 MiB" in seen
+
+
+def test_an_interrupt_at_the_password_prompt_gives_the_echo_back(lazydisk, nginx, images):
+    pid, terminal, _ = ask_on_terminal(lazydisk, nginx.url(images.raw, "basic"))
+    os.write(terminal, b"\x03")
+    status = os.waitpid(pid, 0)[1]
+    assert os.waitstatus_to_exitcode(status) == -signal.SIGINT
+    assert termios.tcgetattr(terminal)[3] & termios.ECHO
+    os.close(terminal)
 
 
 def test_without_a_terminal_a_password_file_is_asked_for(lazydisk, nginx, images):

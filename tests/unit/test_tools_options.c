@@ -152,7 +152,8 @@ static void options_that_contradict_each_other_are_refused(void **state)
 {
 	static const char *const rows[] = { "mount --user a:b", "mount --password-file /dev/null",
 		"mount --secret /dev/null --user a", "mount --client-key /dev/null",
-		"mount --no-cache --cache-dir /x", "mount --cacert /does/not/exist" };
+		"mount --no-cache --cache-dir /x", "mount --cache-size 0",
+		"mount --cacert /does/not/exist" };
 
 	(void)state;
 	for (size_t i = 0; i < ARRAY_SIZE(rows); i++) {
