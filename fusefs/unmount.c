@@ -24,7 +24,7 @@
 
 /* How long the daemon may take to say who it is, and to end. */
 #define ASK_MS 3000
-#define END_MS 30000
+#define END_MS 20000
 
 /* In a process of its own: a daemon that hangs blocks whoever asks it, beyond SIGKILL. Only
  * async-signal-safe calls. */
@@ -123,9 +123,9 @@ static int wait_for_end(int pidfd, pid_t pid, struct err *e)
 	} while (r < 0 && errno == EINTR);
 	if (r == 0) {
 		return err_set(e, -ETIMEDOUT,
-			"it is unmounted, but process %d, which served it, has not ended within "
-			"%d s: look at its log, or kill it",
-			(int)pid, END_MS / 1000);
+			"it is unmounted here, but process %d, which served it, goes on: another "
+			"mount namespace (a container) may use it still; `kill %d` ends it",
+			(int)pid, (int)pid);
 	}
 	return 0;
 }

@@ -6,7 +6,6 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/falloc.h>
-#include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -22,18 +21,6 @@
 #include "tests/unit/mount_fixture.h"
 
 #define PAGE 4096U
-
-/* Sanitizers keep shadows of the memory that is measured. */
-#if defined(__has_feature)
-#if __has_feature(thread_sanitizer) || __has_feature(address_sanitizer)
-#define SANITIZED true
-#endif
-#elif defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-#define SANITIZED true
-#endif
-#ifndef SANITIZED
-#define SANITIZED false
-#endif
 
 static struct mount_fixture fixture;
 
@@ -279,141 +266,6 @@ static void direct_reads_are_right_too_up_to_the_odd_end(void **state)
 	stop();
 }
 
-struct reader {
-	pthread_t thread;
-	unsigned int seed;
-	bool right;
-};
-
-static void *read_around(void *arg)
-{
-	struct reader *r = arg;
-	int fd = open(fixture.disk, O_RDONLY | O_CLOEXEC);
-	static const size_t most = 200000;
-	uint8_t *buf = malloc(most);
-
-	r->right = fd >= 0 && buf;
-	for (int i = 0; i < 60 && r->right; i++) {
-		uint64_t off = (uint64_t)rand_r(&r->seed) % DISK_SIZE;
-		size_t len = min_u64((uint64_t)rand_r(&r->seed) % most, DISK_SIZE - off);
-
-		if (i % 10 == 0) {
-			posix_fadvise(fd, 0, 0, POSIX_FADV_DONTNEED);
-		}
-		r->right = rw_pread(fd, buf, len, off) == 0 && mount_fixture_matches(buf, off, len);
-	}
-	free(buf);
-	if (fd >= 0) {
-		close(fd);
-	}
-	return NULL;
-}
-
-static void many_readers_at_once_read_right(void **state)
-{
-	struct reader readers[24];
-
-	(void)state;
-	start_plain();
-	for (unsigned int i = 0; i < ARRAY_SIZE(readers); i++) {
-		readers[i].seed = i;
-		assert_int_equal(
-			pthread_create(&readers[i].thread, NULL, read_around, &readers[i]), 0);
-	}
-	for (unsigned int i = 0; i < ARRAY_SIZE(readers); i++) {
-		pthread_join(readers[i].thread, NULL);
-		assert_true(readers[i].right);
-	}
-	stop();
-}
-
-static void *read_one_page(void *arg)
-{
-	const uint64_t *off = arg;
-	int fd = open(fixture.disk, O_RDONLY | O_DIRECT | O_CLOEXEC);
-	uint8_t *buf = NULL;
-	bool right = fd >= 0 && posix_memalign((void **)&buf, PAGE, PAGE) == 0 &&
-		     pread(fd, buf, PAGE, (off_t)*off) == PAGE &&
-		     mount_fixture_matches(buf, *off, PAGE);
-
-	free(buf);
-	if (fd >= 0) {
-		close(fd);
-	}
-	return right ? arg : NULL;
-}
-
-static void a_read_that_waits_holds_up_nobody_else(void **state)
-{
-	static uint64_t offs[50];
-	pthread_t threads[ARRAY_SIZE(offs)];
-	void *right;
-	int fd;
-
-	(void)state;
-	fixture.steer->gate_from = MIB(8);
-	fixture.steer->gate_closed = true;
-	start_plain();
-	for (unsigned int i = 0; i < ARRAY_SIZE(offs); i++) {
-		offs[i] = MIB(8) + i * (uint64_t)PAGE;
-		assert_int_equal(pthread_create(&threads[i], NULL, read_one_page, &offs[i]), 0);
-	}
-	while (fixture.steer->waiting < ARRAY_SIZE(offs)) {
-		usleep(1000);
-	}
-	fd = open_disk(O_RDONLY);
-	check_read(fd, 0, MIB(4));
-	close(fd);
-	fixture.steer->gate_closed = false;
-	for (unsigned int i = 0; i < ARRAY_SIZE(offs); i++) {
-		pthread_join(threads[i], &right);
-		assert_non_null(right);
-	}
-	stop();
-}
-
-static void *read_a_mebibyte(void *arg)
-{
-	const uint64_t *off = arg;
-	int fd = open(fixture.disk, O_RDONLY | O_DIRECT | O_CLOEXEC);
-	uint8_t *buf = NULL;
-	bool right = fd >= 0 && posix_memalign((void **)&buf, PAGE, MIB(1)) == 0 &&
-		     pread(fd, buf, MIB(1), (off_t)*off) == MIB(1) &&
-		     mount_fixture_matches(buf, *off, MIB(1));
-
-	free(buf);
-	if (fd >= 0) {
-		close(fd);
-	}
-	return right ? arg : NULL;
-}
-
-static void large_reads_that_wait_leave_memory_for_small_ones(void **state)
-{
-	static uint64_t off = MIB(8);
-	pthread_t threads[48];
-	uint64_t page = PAGE * 5ULL;
-	void *right;
-
-	(void)state;
-	fixture.steer->gate_from = MIB(8);
-	fixture.steer->gate_closed = true;
-	start_plain();
-	for (unsigned int i = 0; i < ARRAY_SIZE(threads); i++) {
-		assert_int_equal(pthread_create(&threads[i], NULL, read_a_mebibyte, &off), 0);
-	}
-	while (fixture.steer->waiting < 32) {
-		usleep(1000);
-	}
-	assert_ptr_equal(read_one_page(&page), &page);
-	fixture.steer->gate_closed = false;
-	for (unsigned int i = 0; i < ARRAY_SIZE(threads); i++) {
-		pthread_join(threads[i], &right);
-		assert_non_null(right);
-	}
-	stop();
-}
-
 static void seeking_shows_the_holes_and_hides_no_data(void **state)
 {
 	bool hole = mount_fixture_hole(0);
@@ -650,62 +502,6 @@ static void a_disk_does_not_grow_shrink_or_change_hands(void **state)
 	stop();
 }
 
-/* VmHWM of the child, in KiB. */
-static unsigned long peak_memory(void)
-{
-	char path[64];
-	char *text = NULL;
-	const char *line;
-	size_t len;
-	unsigned long kib;
-
-	snprintf(path, sizeof(path), "/proc/%d/status", (int)fixture.pid);
-	assert_int_equal(rw_read_file(path, 65536, &text, &len, NULL), 0);
-	line = strstr(text, "VmHWM:");
-	assert_non_null(line);
-	kib = strtoul(line + 6, NULL, 10);
-	free(text);
-	return kib;
-}
-
-static void *read_big(void *arg)
-{
-	int fd = open(fixture.disk, O_RDONLY | O_DIRECT | O_CLOEXEC);
-	uint8_t *buf = NULL;
-	uintptr_t right = fd >= 0 && posix_memalign((void **)&buf, PAGE, MIB(1)) == 0;
-
-	for (uint64_t off = 0; right && off < MIB(16); off += MIB(1)) {
-		right = pread(fd, buf, MIB(1), (off_t)off) == MIB(1) &&
-			mount_fixture_matches(buf, off, MIB(1));
-	}
-	free(buf);
-	if (fd >= 0) {
-		close(fd);
-	}
-	return right ? arg : NULL;
-}
-
-static void big_reads_at_once_take_bounded_memory(void **state)
-{
-	unsigned long before;
-	pthread_t threads[64];
-	void *right;
-
-	(void)state;
-	start_plain();
-	before = peak_memory();
-	for (size_t i = 0; i < ARRAY_SIZE(threads); i++) {
-		assert_int_equal(pthread_create(&threads[i], NULL, read_big, &fixture), 0);
-	}
-	for (size_t i = 0; i < ARRAY_SIZE(threads); i++) {
-		pthread_join(threads[i], &right);
-		assert_non_null(right);
-	}
-	print_message("# peak: %lu KiB above %lu\n", peak_memory() - before, before);
-	assert_true(SANITIZED || peak_memory() - before < 48 * 1024);
-	stop();
-}
-
 #define MOUNTED(t) cmocka_unit_test_setup_teardown(t, begin, end)
 
 int main(void)
@@ -718,9 +514,6 @@ int main(void)
 		MOUNTED(statfs_counts_what_is_there_and_nothing_free),
 		MOUNTED(every_byte_is_the_image_s),
 		MOUNTED(direct_reads_are_right_too_up_to_the_odd_end),
-		MOUNTED(many_readers_at_once_read_right),
-		MOUNTED(a_read_that_waits_holds_up_nobody_else),
-		MOUNTED(large_reads_that_wait_leave_memory_for_small_ones),
 		MOUNTED(seeking_shows_the_holes_and_hides_no_data),
 		MOUNTED(attributes_of_lazydisk_can_be_read),
 		MOUNTED(the_status_is_made_anew_at_each_open),
@@ -729,7 +522,6 @@ int main(void)
 		MOUNTED(nothing_can_be_written_to_read_only_images),
 		MOUNTED(a_writable_image_is_written_zeroed_and_flushed),
 		MOUNTED(a_disk_does_not_grow_shrink_or_change_hands),
-		MOUNTED(big_reads_at_once_take_bounded_memory),
 	};
 
 	if (access("/dev/fuse", R_OK | W_OK) < 0) {

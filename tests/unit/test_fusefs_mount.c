@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/loop.h>
+#include <mntent.h>
 #include <pthread.h>
 #include <sched.h>
 #include <signal.h>
@@ -434,13 +435,31 @@ static void a_loop_device_with_direct_io_reads_the_same(void **state)
 	assert_int_equal(mount_fixture_wait(&fixture, 10), 0);
 }
 
+/* A mount namespace of our own. Its copies of what others have mounted would keep their daemons
+ * alive: away with them. */
+static void enter_namespace(void)
+{
+	const struct mntent *m;
+	FILE *f;
+
+	assert_int_equal(unshare(CLONE_NEWNS), 0);
+	assert_int_equal(mount("none", "/", NULL, MS_REC | MS_PRIVATE, NULL), 0);
+	f = setmntent("/proc/self/mounts", "re");
+	assert_non_null(f);
+	while ((m = getmntent(f)) != NULL) {
+		if (strcmp(m->mnt_type, MOUNTS_TYPE) == 0) {
+			(void)umount2(m->mnt_dir, MNT_DETACH);
+		}
+	}
+	endmntent(f);
+}
+
 /* In a mount namespace of our own, where /dev/fuse is open to everybody. */
 static void open_device_to_all(void)
 {
 	char node[96];
 
-	assert_int_equal(unshare(CLONE_NEWNS), 0);
-	assert_int_equal(mount("none", "/", NULL, MS_REC | MS_PRIVATE, NULL), 0);
+	enter_namespace();
 	snprintf(node, sizeof(node), "%s/fuse", fixture.dir);
 	assert_int_equal(mknod(node, S_IFCHR | 0666, makedev(10, 229)), 0);
 	assert_int_equal(chmod(node, 0666), 0);
@@ -554,37 +573,36 @@ static void a_missing_device_is_named_with_what_to_do(void **state)
 	if (skip_unless_root()) {
 		skip();
 	}
-	assert_int_equal(unshare(CLONE_NEWNS), 0);
-	assert_int_equal(mount("none", "/", NULL, MS_REC | MS_PRIVATE, NULL), 0);
+	enter_namespace();
 	assert_int_equal(mount("none", "/dev", "tmpfs", 0, NULL), 0);
 	expect_refused(&plan, -ENODEV, "modprobe fuse");
 	assert_int_equal(umount2("/dev", MNT_DETACH), 0);
 }
 
-#define MOUNTED(t)     cmocka_unit_test_setup_teardown(t, begin, end)
+#define IN_MOUNT(t)    cmocka_unit_test_setup_teardown(t, begin, end)
 #define WITH_DEVICE(t) cmocka_unit_test_setup_teardown(t, begin, end_with_device)
 
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		MOUNTED(signals_unmount_and_end_it),
-		MOUNTED(a_signal_before_serving_ends_it_when_it_serves),
-		MOUNTED(a_mount_that_is_never_served_leaves_nothing),
-		MOUNTED(a_signal_ends_it_although_files_are_open),
-		MOUNTED(a_read_that_never_returns_does_not_hold_up_the_end),
-		MOUNTED(unmounting_waits_for_the_daemon_however_the_path_is_written),
-		MOUNTED(a_mount_in_use_is_not_unmounted),
-		MOUNTED(what_is_not_ours_is_not_unmounted),
-		MOUNTED(an_unmount_by_others_ends_it),
-		MOUNTED(a_dead_mount_is_named_and_cleaned),
-		MOUNTED(a_daemon_that_hangs_is_not_waited_for),
-		MOUNTED(mountpoints_that_cannot_be_are_named),
-		MOUNTED(a_place_that_is_taken_is_refused_and_its_mount_lives_on),
-		MOUNTED(the_mount_table_shows_type_source_and_safe_options),
-		MOUNTED(the_kernel_reads_ahead_by_a_mebibyte),
-		MOUNTED(a_loop_device_with_direct_io_reads_the_same),
+		IN_MOUNT(signals_unmount_and_end_it),
+		IN_MOUNT(a_signal_before_serving_ends_it_when_it_serves),
+		IN_MOUNT(a_mount_that_is_never_served_leaves_nothing),
+		IN_MOUNT(a_signal_ends_it_although_files_are_open),
+		IN_MOUNT(a_read_that_never_returns_does_not_hold_up_the_end),
+		IN_MOUNT(unmounting_waits_for_the_daemon_however_the_path_is_written),
+		IN_MOUNT(a_mount_in_use_is_not_unmounted),
+		IN_MOUNT(what_is_not_ours_is_not_unmounted),
+		IN_MOUNT(an_unmount_by_others_ends_it),
+		IN_MOUNT(a_dead_mount_is_named_and_cleaned),
+		IN_MOUNT(a_daemon_that_hangs_is_not_waited_for),
+		IN_MOUNT(mountpoints_that_cannot_be_are_named),
+		IN_MOUNT(a_place_that_is_taken_is_refused_and_its_mount_lives_on),
+		IN_MOUNT(the_mount_table_shows_type_source_and_safe_options),
+		IN_MOUNT(the_kernel_reads_ahead_by_a_mebibyte),
+		IN_MOUNT(a_loop_device_with_direct_io_reads_the_same),
 		/* These leave our mount namespace. */
-		MOUNTED(a_missing_device_is_named_with_what_to_do),
+		IN_MOUNT(a_missing_device_is_named_with_what_to_do),
 		WITH_DEVICE(a_user_mounts_and_unmounts_through_fusermount3),
 		WITH_DEVICE(a_user_is_told_what_is_missing),
 	};
