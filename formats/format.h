@@ -19,9 +19,10 @@ struct format_opts {
 	const char *format;  /* force the outermost format: "raw", "qcow2", ...; NULL: probe */
 	struct blobs *blobs; /* where seek indexes persist; may be NULL */
 
-	/* Opens the backing file @name that an image asks for, as @format says (NULL: the image
-	 * names none). NULL: backing files are refused with -ENOTSUP. The opener decides which
-	 * names it admits; @depth (1 for the first) bounds chains. The result is a whole stack. */
+	/* Opens the backing file @name that an image asks for, as @format (as the image says, or
+	 * "raw" when it says nothing: never probed). NULL: backing files are refused with -ENOTSUP.
+	 * The opener decides which names it admits; @depth (1 for the first) bounds chains. The
+	 * result is a whole stack. */
 	int (*open_backing)(void *ctx, const char *name, const char *format, unsigned int depth,
 		struct image **ret, struct err *e);
 	void *ctx;

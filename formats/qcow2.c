@@ -6,6 +6,7 @@
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "core/bytes.h"
 #include "core/cleanup.h"
@@ -37,31 +38,58 @@ static int read_header(struct image *file, struct qcow2_header *ret, struct err 
 	return r;
 }
 
+/* An overlay of old may name no format for its backing file. Probing would let whoever wrote into a
+ * raw disk turn it into anything; taking a qcow2 file for a raw one would show wrong bytes. So it
+ * is raw, and must look it. */
+static int check_unnamed_format(struct qcow2 *q, struct err *e)
+{
+	const char *looks = "raw";
+	int r;
+
+	if (q->header.backing_format[0]) {
+		return 0;
+	}
+	r = format_probe(q->backing, &looks, e);
+	if (r == 0 && strcmp(looks, "raw") != 0) {
+		r = err_set(e, -ENOTSUP,
+			"the image does not say what format it has, it looks like %s, and neither "
+			"is taken on trust",
+			looks);
+	}
+	return r;
+}
+
+static int open_named(struct qcow2 *q, const struct format_opts *opts, struct err *e)
+{
+	const char *format = q->header.backing_format[0] ? q->header.backing_format : "raw";
+	int r;
+
+	if (opts->depth + 1 > FORMAT_DEPTH_MAX) {
+		return err_set(e, -EBADMSG,
+			"the chain of backing files is longer than %d, or a loop",
+			FORMAT_DEPTH_MAX);
+	}
+	r = opts->open_backing(
+		opts->ctx, q->header.backing, format, opts->depth + 1, &q->backing, e);
+	return r < 0 ? r : check_unnamed_format(q, e);
+}
+
 static int open_backing(struct qcow2 *q, const struct format_opts *opts, struct err *e)
 {
-	const char *name = q->header.backing;
-	const char *format = q->header.backing_format;
 	char safe[256];
 	int r;
 
-	if (!name[0]) {
+	if (!q->header.backing[0]) {
 		return 0;
 	}
-	qcow2_header_safe_name(name, safe, sizeof(safe));
+	qcow2_header_safe_name(q->header.backing, safe, sizeof(safe));
 	if (!opts->open_backing) {
 		return err_set(e, -ENOTSUP,
 			"the image is only what changed over its backing file \"%s\", which is not "
 			"opened without --allow-backing",
 			safe);
 	}
-	if (opts->depth + 1 > FORMAT_DEPTH_MAX) {
-		return err_set(e, -EBADMSG,
-			"backing file \"%s\": the chain of backing files is longer than %d, or a "
-			"loop",
-			safe, FORMAT_DEPTH_MAX);
-	}
-	r = opts->open_backing(
-		opts->ctx, name, format[0] ? format : NULL, opts->depth + 1, &q->backing, e);
+	r = open_named(q, opts, e);
 	/* Once is enough: the names of a long chain would crowd out what went wrong. */
 	return r < 0 && opts->depth == 0 ? err_wrap(e, r, "backing file \"%s\"", safe) : r;
 }

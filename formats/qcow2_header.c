@@ -232,6 +232,41 @@ static int parse_extensions(struct parser *p, struct err *e)
 	return 0;
 }
 
+/* How long the UTF-8 sequence at @s is; 0: there is none. */
+static size_t utf8_length(const uint8_t *s)
+{
+	static const uint32_t least[] = { 0, 0, 0x80, 0x800, 0x10000 };
+	size_t n = s[0] < 0x80 ? 1 : s[0] < 0xc0 ? 0 : s[0] < 0xe0 ? 2 : s[0] < 0xf0 ? 3 : 4;
+	uint32_t code = n == 1 ? s[0] : s[0] & (0x7fU >> n);
+
+	for (size_t i = 1; i < n; i++) {
+		if ((s[i] & 0xc0) != 0x80) {
+			return 0;
+		}
+		code = code << 6 | (s[i] & 0x3f);
+	}
+	if (code < least[n] || code > 0x10ffff || (code >= 0xd800 && code < 0xe000)) {
+		return 0;
+	}
+	return n;
+}
+
+/* What an image says goes into messages and JSON: one line of UTF-8. */
+static void make_printable(char *text)
+{
+	uint8_t *s = (uint8_t *)text;
+
+	while (*s) {
+		size_t n = utf8_length(s);
+
+		if (n == 0 || *s < 0x20 || *s == 0x7f) {
+			*s = '?';
+			n = 1;
+		}
+		s += n;
+	}
+}
+
 /* The name that the image itself gives to incompatible feature @bit, or "". */
 static void feature_name(const struct parser *p, unsigned int bit, char ret[47])
 {
@@ -242,6 +277,7 @@ static void feature_name(const struct parser *p, unsigned int bit, char ret[47])
 		if (f[0] == 0 && f[1] == bit) {
 			memcpy(ret, f + 2, 46);
 			ret[46] = '\0';
+			make_printable(ret);
 		}
 	}
 }
@@ -394,20 +430,16 @@ void qcow2_header_safe_name(const char *name, char *ret, size_t room)
 {
 	const char *scheme = strstr(name, "://");
 	const char *host = scheme ? scheme + 3 : name;
-	size_t n = strcspn(host, "/?#");
-	const char *at = scheme ? memrchr(host, '@', n) : NULL;
+	const char *at = scheme ? memrchr(host, '@', strcspn(host, "/?#")) : NULL;
 
 	if (strncmp(name, "json:", 5) == 0) {
 		snprintf(ret, room, "json:{...}");
-		return;
-	}
-	if (!scheme) {
+	} else if (!scheme) {
 		snprintf(ret, room, "%s", name);
-		return;
+	} else {
+		host = at ? at + 1 : host;
+		snprintf(ret, room, "%.*s://%.*s", (int)(scheme - name), name,
+			(int)strcspn(host, "?#"), host);
 	}
-	if (at) {
-		host = at + 1;
-	}
-	snprintf(ret, room, "%.*s://%.*s", (int)(scheme - name), name, (int)strcspn(host, "?#"),
-		host);
+	make_printable(ret);
 }

@@ -48,7 +48,7 @@ int qcow2_header_parse(const uint8_t *buf, size_t len, uint64_t file_size, struc
 	struct err *e);
 
 /* For messages: @name without what may be secret in it (user info and query of a URL, the inside of
- * a json: description). *ret is NUL-terminated, cut to @room. */
+ * a json: description), as one line of valid UTF-8. *ret is NUL-terminated, cut to @room. */
 void qcow2_header_safe_name(const char *name, char *ret, size_t room);
 
 #endif

@@ -9,8 +9,8 @@
  *      imgcat [OPTIONS] --info FILE                     size, allocated and reports, as JSON
  *      imgcat [OPTIONS] --random SEED N THREADS RAW FILE    N random reads a thread against RAW
  *      imgcat [OPTIONS] --time THREADS FILE             reads all of it, prints MB/s
- * Options: --format F, --allow-backing (names relative to FILE's directory, raw unless a format is
- * named). Exit: 0; 2 usage; 4 corrupt or refused; 1 else.
+ * Options: --format F, --allow-backing (names relative to FILE's directory). Exit: 0; 2 usage; 4
+ * corrupt or refused; 1 else.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -80,7 +80,7 @@ static int open_backing(void *ctx, const char *name, const char *format, unsigne
 	if (asprintf(&path, "%s/%s", directory, name) < 0) {
 		return err_set(e, -ENOMEM, "out of memory");
 	}
-	return open_image(path, format ? format : "raw", directory, depth, ret, e);
+	return open_image(path, format, directory, depth, ret, e);
 }
 
 static int cat(struct image *img, uint64_t off, uint64_t len, struct err *e)

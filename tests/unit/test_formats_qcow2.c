@@ -280,7 +280,7 @@ static int give_backing(void *ctx, const char *name, const char *format, unsigne
 {
 	(void)e;
 	assert_string_equal(name, "base.raw");
-	assert_null(format);
+	assert_string_equal(format, "raw");
 	assert_int_equal(depth, 1);
 	*ret = ctx;
 	return 0;

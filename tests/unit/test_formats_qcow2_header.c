@@ -175,6 +175,11 @@ static void names_for_messages_hold_no_secrets(void **state)
 		{ "https://me:p@w@host/x#y", "https://host/x" },
 		{ "https://host/a@b", "https://host/a@b" },
 		{ "json:{\"password\":\"x\"}", "json:{...}" },
+		{ "two\nlines\x7f\t", "two?lines??" },
+		{ "\xc3\xa9t\xc3\xa9 \xe2\x82\xac \xf0\x9f\x92\xbe",
+			"\xc3\xa9t\xc3\xa9 \xe2\x82\xac \xf0\x9f\x92\xbe" },
+		{ "\xff\xc3", "??" },
+		{ "\xc0\x80 \xed\xa0\x80 \xf4\x90\x80\x80", "?? ??? ????" },
 	};
 	char out[64];
 
