@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What was fetched is kept: over restarts, crashes, changes, full disks, rot, and between daemons."""
 
+import contextlib
 import glob
 import json
 import os
@@ -229,7 +230,8 @@ def read_until_dead(path, data, seed, wrong):
     except OSError:
         return
     finally:
-        os.close(fd)
+        with contextlib.suppress(OSError):  # close() tells of the dead daemon, too
+            os.close(fd)
 
 
 def kill_while_filling(lazydisk, url, data, rng, wrong):
