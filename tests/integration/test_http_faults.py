@@ -19,11 +19,10 @@ from util import (KIB, MIB, assert_bytes, mounts_at, offset_words, one_line, pre
                   wait_for)
 
 SIZE = 3 * MIB
-HEAD = 1 * MIB  # a fault `beyond` it leaves the opening of the image alone
 # Words that prove their offset, then noise: a raw disk that no probe takes for anything else.
 DATA = offset_words(8, 8 + 2 * MIB) + seeded_bytes(SIZE - 2 * MIB, "faults")
 OTHER = offset_words(8, 8 + SIZE, seed=5)  # another version of the same size
-TIMEOUT = 3  # of --timeout
+TIMEOUT = 1  # of --timeout
 
 # what may come of reading through a server
 IDENTICAL = "identical"  # every byte
@@ -49,8 +48,6 @@ TRANSIENT = {
     "connections closed each time": [faults.close_each],
     "a slow drip": [faults.drip(4 * MIB)],
     "late answers": [faults.delay(0.2)],
-    "bodies later too short for their range": [
-        faults.beyond(HEAD, faults.first(3, faults.short_body(10 * KIB)))],
 }
 
 STEADY = {
@@ -138,8 +135,8 @@ AT_OPEN = {
 
 
 def read_all(path, data, seed=1):
-    """Reads everything in three ways; each read gives the right bytes or an error. The errors."""
-    errors = []
+    """Reads at random, then everything; each read gives the right bytes, or the first error ends
+    it and is returned."""
     rng = random.Random(seed)
     spots = [(rng.randrange(len(data)), rng.choice([512, 4096, 100000])) for _ in range(10)]
     spots += [(at, 128 * KIB) for at in range(0, len(data), 128 * KIB)]
@@ -149,10 +146,8 @@ def read_all(path, data, seed=1):
         except OSError as e:
             assert e.errno in (errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.EACCES,
                                errno.ENOENT), f"a read failed with {e}"
-            errors.append(e)
-            if len(errors) >= 2:
-                break
-    return errors
+            return e
+    return None
 
 
 def faulty(server, fault_list, **kwargs):
@@ -197,12 +192,13 @@ def test_what_goes_wrong_later_is_an_error_and_never_wrong_bytes(lazydisk, bad, 
         switch.on = True
         seen = len(bad.requests())
         begun = time.monotonic()
-        errors = read_all(mount.image(), DATA)
+        error = read_all(mount.image(), DATA)
         assert len(bad.requests()) > seen, "the fault was never met"
         if outcome == FAILS:
-            assert errors
+            assert error
         took = time.monotonic() - begun
-        assert took < (2 * TIMEOUT + 6) * slowness(), f"two failed reads took {took:.1f} s"
+        # The kernel asks once more for what its readahead did not get.
+        assert took < (2 * TIMEOUT + 4) * slowness(), f"a failed read took {took:.1f} s"
         assert mount.alive()
         assert mount.status()["images"][0]["size"] == SIZE
 
@@ -213,7 +209,7 @@ def test_what_goes_wrong_later_is_an_error_and_never_wrong_bytes(lazydisk, bad, 
 def test_a_server_that_recovers_is_read_again(lazydisk, bad, name):
     switch = faults.Switch(WRONG[name][0])
     url = faulty(bad, [switch])
-    with lazydisk.mounted("--timeout", 2, "--readahead", 0, url) as mount:
+    with lazydisk.mounted("--timeout", 1, "--readahead", 0, url) as mount:
         switch.on = True
         read_all(mount.image(), DATA)
         switch.on = False
@@ -288,8 +284,7 @@ def test_a_changed_image_fails_reads_and_is_never_mixed(lazydisk, bad):
         read = {at: pread(mount.image(), 4096, at) for at in (0, 8192)}
         assert all(part == DATA[at:at + 4096] for at, part in read.items())
         bad.change("/disk.img", data=OTHER, etag='"v2"')
-        errors = read_all(mount.image(), DATA)
-        assert errors
+        assert read_all(mount.image(), DATA)
         for at, part in read.items():
             assert pread(mount.image(), 4096, at) == part
 
