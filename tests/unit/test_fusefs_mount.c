@@ -245,6 +245,27 @@ static void what_is_not_ours_is_not_unmounted(void **state)
 	assert_non_null(strstr(e.text, missing));
 }
 
+static void what_others_mount_at_the_same_place_is_left_alone(void **state)
+{
+	struct mounts_entry m;
+	int fd;
+
+	(void)state;
+	if (skip_unless_root()) {
+		skip();
+	}
+	start_plain();
+	fd = open(fixture.disk, O_RDONLY | O_CLOEXEC);
+	assert_true(fd >= 0);
+	assert_int_equal(umount2(fixture.mnt, MNT_DETACH), 0);
+	assert_int_equal(mount("other", fixture.mnt, "tmpfs", 0, NULL), 0);
+	assert_int_equal(kill(fixture.pid, SIGTERM), 0);
+	assert_int_equal(mount_fixture_wait(&fixture, 10), 0);
+	assert_int_equal(mounts_find(fixture.mnt, &m, NULL), 0);
+	assert_string_equal(m.type, "tmpfs");
+	close(fd);
+}
+
 static void an_unmount_by_others_ends_it(void **state)
 {
 	const char *args[] = { "-u", "--", fixture.mnt, NULL };
@@ -593,6 +614,7 @@ int main(void)
 		IN_MOUNT(unmounting_waits_for_the_daemon_however_the_path_is_written),
 		IN_MOUNT(a_mount_in_use_is_not_unmounted),
 		IN_MOUNT(what_is_not_ours_is_not_unmounted),
+		IN_MOUNT(what_others_mount_at_the_same_place_is_left_alone),
 		IN_MOUNT(an_unmount_by_others_ends_it),
 		IN_MOUNT(a_dead_mount_is_named_and_cleaned),
 		IN_MOUNT(a_daemon_that_hangs_is_not_waited_for),
