@@ -8,6 +8,9 @@
 #define GROWTH 2
 /* Reads this near to where they were expected make a stream at once; others need one more. */
 #define NEAR KIB(64)
+/* So many hits (a near one counts twice), and a stream is believed whatever other guesses came to.
+ */
+#define PROVEN_HITS 16.0
 
 void readahead_init(struct readahead *ra, uint64_t size)
 {
@@ -58,11 +61,23 @@ static void begin(struct readahead *ra, uint64_t off, uint64_t len)
 	};
 }
 
+static double max_double(double a, double b)
+{
+	return a > b ? a : b;
+}
+
+static double min_double(double a, double b)
+{
+	return a < b ? a : b;
+}
+
 static void grow(struct readahead_stream *s, bool stalled, const struct readahead_limits *l)
 {
 	uint64_t span = max_u64(s->next - s->start, 1);
 	double density = s->bytes < span ? (double)s->bytes / (double)span : 1;
-	double earned = (double)s->bytes * GROWTH * density * l->trust;
+	double proven = (double)s->hits / PROVEN_HITS;
+	double trust = max_double(l->trust, min_double(proven, 1));
+	double earned = (double)s->bytes * GROWTH * density * trust;
 	uint64_t most = earned < (double)l->window ? (uint64_t)earned : l->window;
 
 	if (stalled || s->window == 0) {
