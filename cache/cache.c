@@ -68,25 +68,29 @@ static int start_queue(struct cache *c, struct err *e)
 	return workq_new("cache-fetch", threads, limits, &c->queue, e);
 }
 
-static void use_directory(struct cache *c, const char *dir)
+static int use_directory(struct cache *c, const char *dir, struct err *e)
 {
-	struct err e = { 0 };
-	int r = store_open(dir, &c->store, &e);
+	int r;
 
+	if (c->opts.existing && !store_exists(dir)) {
+		return err_set(e, -ENOENT, "%s: not a cache directory of lazydisk", dir);
+	}
+	r = store_open(dir, &c->store, e);
 	if (r == 0) {
-		r = keeper_new(c->store, c->opts.max_size, c->opts.min_free, &c->keeper, &e);
+		r = keeper_new(c->store, c->opts.max_size, c->opts.min_free, &c->keeper, e);
 	}
 	if (r < 0) {
 		store_close(c->store);
 		c->store = NULL;
-		log_warn("%s: caching in memory only", e.text);
 	}
+	return r;
 }
 
 int cache_open(const struct cache_opts *opts, struct cache **ret, struct err *e)
 {
 	struct cache *c = calloc(1, sizeof(*c));
 	uint64_t bound = !opts->dir && opts->max_size ? opts->max_size : DEFAULT_MEMORY;
+	struct err why = { 0 };
 	int r;
 
 	if (!c) {
@@ -105,8 +109,13 @@ int cache_open(const struct cache_opts *opts, struct cache **ret, struct err *e)
 		cache_close(c);
 		return r;
 	}
-	if (opts->dir) {
-		use_directory(c, opts->dir);
+	r = opts->dir ? use_directory(c, opts->dir, &why) : 0;
+	if (r < 0 && opts->existing) {
+		cache_close(c);
+		return err_set(e, r, "%s", why.text);
+	}
+	if (r < 0) {
+		log_warn("%s: caching in memory only", why.text);
 	}
 	*ret = c;
 	return 0;

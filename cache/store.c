@@ -111,6 +111,13 @@ static int check_version(struct store *s, struct err *e)
 	return 0;
 }
 
+bool store_exists(const char *dir)
+{
+	CLEANUP_CLOSE int fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+
+	return fd >= 0 && faccessat(fd, "VERSION", F_OK, AT_EACCESS) == 0;
+}
+
 static int open_checked(struct store *s, const char *dir, struct err *e)
 {
 	int r;

@@ -28,6 +28,9 @@ struct store {
 	bool readonly;
 };
 
+/* Whether @dir was made by store_open(). */
+bool store_exists(const char *dir);
+
 /* Creates what is missing of @dir. -EACCES: it is somebody else's or open to others; -ENOTSUP: of
  * another version, or on a file system that cannot carry it. */
 int store_open(const char *dir, struct store **ret, struct err *e);

@@ -5,7 +5,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "cache/cache.h"
 #include "core/bytes.h"
@@ -216,19 +215,20 @@ static int choose(const struct options *o, const struct action **ret, struct err
 /* A cache that was never made is empty, and is not made by looking for it. */
 static int open_cache(const struct options *o, struct cache **ret, struct err *e)
 {
-	struct cache_opts opts = { .no_readahead = true };
+	struct cache_opts opts = { .existing = true };
 	CLEANUP_FREE char *dir = NULL;
 	int r = stack_cache_dir(o, &dir, e);
 
 	if (r < 0) {
 		return r;
 	}
-	if (dir && access(dir, R_OK | X_OK) == 0) {
-		opts.dir = dir;
-	} else if (o->cache_dir || (dir && errno != ENOENT)) {
-		return err_sys(e, errno, "cache directory %s", dir);
+	opts.dir = dir;
+	r = cache_open(&opts, ret, e);
+	if (r == -ENOENT && !o->cache_dir) {
+		opts.dir = NULL;
+		r = cache_open(&opts, ret, e);
 	}
-	return cache_open(&opts, ret, e);
+	return r;
 }
 
 int cache_run(const struct options *o)

@@ -126,8 +126,8 @@ static int dispatch(int argc, char **argv)
 	}
 	verb = find_verb(argv[1]);
 	if (!verb) {
-		err_set(&e, -EINVAL, "'%s' is not a verb of lazydisk; see lazydisk --help",
-			argv[1]);
+		err_set(&e, -EINVAL, "'%s' is no %s of lazydisk; see lazydisk --help", argv[1],
+			argv[1][0] == '-' ? "option" : "verb");
 		return exitcode_report(&e, EXITCODE_USAGE);
 	}
 	return run_verb(verb, argc - 1, argv + 1);

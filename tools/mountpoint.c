@@ -3,10 +3,12 @@
 #include "tools/mountpoint.h"
 
 #include <errno.h>
+#include <linux/magic.h>
 #include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/vfs.h>
 #include <unistd.h>
 
 #include "core/cleanup.h"
@@ -28,14 +30,19 @@ static int explain(const char *path, int errnum, struct err *e)
 	}
 }
 
-/* The status file is there in every lazydisk mount, and its directory is not listed. */
-static bool is_lazydisk(const char *path)
+/* 1: a lazydisk mount, 0: not; -ENOTCONN: one whose daemon is gone. The status file is there in
+ * every mount of ours. */
+static int look(const char *path)
 {
 	CLEANUP_FREE char *file = NULL;
+	struct statfs fs;
 
-	if (asprintf(&file, "%s/.lazydisk/status", path) < 0) {
+	if (statfs(path, &fs) < 0) {
+		return errno == ENOTCONN ? -ENOTCONN : 0;
+	}
+	if (fs.f_type != FUSE_SUPER_MAGIC || asprintf(&file, "%s/.lazydisk/status", path) < 0) {
 		file = NULL;
-		return false;
+		return 0;
 	}
 	return access(file, F_OK) == 0;
 }
@@ -44,6 +51,7 @@ int mountpoint_check(const char *path, char **ret, struct err *e)
 {
 	CLEANUP_FREE char *real = realpath(path, NULL);
 	struct stat st;
+	int r;
 
 	if (!real || stat(real, &st) < 0) {
 		return explain(path, errno, e);
@@ -52,10 +60,13 @@ int mountpoint_check(const char *path, char **ret, struct err *e)
 		return err_set(
 			e, -ENOTDIR, "%s: not a directory; lazydisk mounts on directories", path);
 	}
-	if (is_lazydisk(real)) {
+	r = look(real);
+	if (r < 0) {
+		return explain(path, -r, e);
+	}
+	if (r > 0) {
 		return err_set(e, -EBUSY,
-			"%s: a lazydisk is mounted there already; free it with: "
-			"lazydisk umount %s",
+			"%s: a lazydisk is mounted there already; free it with: lazydisk umount %s",
 			path, path);
 	}
 	*ret = TAKE_PTR(real);
@@ -72,13 +83,16 @@ int mountpoint_read_status(const char *path, char **ret_status, struct err *e)
 	if (stat(path, &st) < 0) {
 		return explain(path, errno, e);
 	}
-	if (!is_lazydisk(path)) {
+	r = look(path);
+	if (r == 0) {
 		return err_set(e, -EINVAL, "%s: not a lazydisk mount", path);
 	}
-	if (asprintf(&file, "%s/.lazydisk/status", path) < 0) {
+	if (r > 0 && asprintf(&file, "%s/.lazydisk/status", path) < 0) {
 		file = NULL;
 		return err_set(e, -ENOMEM, "out of memory");
 	}
-	r = rw_read_file(file, STATUS_MAX, ret_status, &len, e);
+	if (r > 0) {
+		r = rw_read_file(file, STATUS_MAX, ret_status, &len, e);
+	}
 	return r == -ENOTCONN ? explain(path, ENOTCONN, e) : r;
 }

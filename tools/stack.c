@@ -5,7 +5,6 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include "cache/cache.h"
@@ -70,18 +69,6 @@ int stack_cache_dir(const struct options *o, char **ret, struct err *e)
 	return 0;
 }
 
-/* The directories above the cache's own, which it makes itself. What fails here fails there. */
-static void make_parents(const char *dir)
-{
-	CLEANUP_FREE char *path = strdup(dir);
-
-	for (char *p = path ? strchr(path + 1, '/') : NULL; p; p = strchr(p + 1, '/')) {
-		*p = '\0';
-		mkdir(path, 0755);
-		*p = '/';
-	}
-}
-
 static int need_cache(struct stack_env *env, struct err *e)
 {
 	const struct options *o = env->o;
@@ -102,10 +89,8 @@ static int need_cache(struct stack_env *env, struct err *e)
 			return r;
 		}
 	}
-	if (dir) {
-		make_parents(dir);
-		opts.dir = dir;
-	} else if (!o->no_cache) {
+	opts.dir = dir;
+	if (!dir && !o->no_cache) {
 		log_warn(
 			"there is no place for a cache (HOME is not set): nothing is kept; name one "
 			"with --cache-dir");

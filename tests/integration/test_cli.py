@@ -201,6 +201,32 @@ def test_a_relative_cache_directory_of_the_environment_survives_the_background(
     assert os.path.isdir(os.path.join(tmp, "kept"))
 
 
+def test_the_cache_verb_creates_nothing_and_says_what_is_no_cache(lazydisk, tmp):
+    assert lazydisk.ok("cache", "list") == ""
+    assert lazydisk.ok("cache", "prune", "--max-size", "0") == "freed 0 B\n"
+    assert not os.path.exists(lazydisk.cache)
+    for path in (tmp, tmp + "/none"):
+        for args in (("list",), ("verify",), ("drop", "http://h/x")):
+            assert path in fails(lazydisk, 1, "cache", "--cache-dir", path, *args)
+    assert os.listdir(tmp) == []
+
+
+def test_verify_ends_with_6_when_it_found_damage(lazydisk, bad):
+    data = b"words of a disk " * (MIB // 16)
+    with lazydisk.mounted(bad.file("/disk.img", data)) as mount:
+        with open(mount.image(), "rb") as f:
+            assert f.read() == data
+    assert "1 image, 1 MiB checked, 0 B damaged" in lazydisk.ok("cache", "verify")
+    kept = [os.path.join(where, "data") for where, _, files in os.walk(lazydisk.cache)
+            if "data" in files]
+    with open(kept[0], "r+b") as f:
+        f.write(b"X")
+    done = lazydisk.run("cache", "verify")
+    assert done.returncode == 6
+    assert "64 KiB damaged and dropped" in done.stdout
+    assert lazydisk.run("cache", "verify").returncode == 0
+
+
 def start_opening(lazydisk, bad, *args):
     """`lazydisk mount` that waits for a server which does not answer."""
     url = bad.file("/disk.img", b"x" * MIB, faults=[faults.stall(0, 60)])
