@@ -138,9 +138,10 @@ def told(name, log, code, record, parse):
         return [Result(name, FAILED, f'no results: {error}\n{tail(log)}')]
     if not found:
         return [Result(name, FAILED, f'no tests ran\n{tail(log)}')]
-    if code != 0 and not any(r.outcome == FAILED for r in found):
-        why = 'its time was over' if code is None else f'exit code {code}'
-        found.append(Result(name, FAILED, f'{why}\n{tail(log)}'))
+    if code is None:
+        found.append(Result(name, FAILED, f'its time was over\n{tail(log)}'))
+    elif code != 0 and not any(r.outcome == FAILED for r in found):
+        found.append(Result(name, FAILED, f'exit code {code}\n{tail(log)}'))
     return found
 
 
