@@ -44,6 +44,8 @@ SETUP = {
 # What the caller's shell says must not change what is built or which tests run.
 DROPPED = ('CC', 'CFLAGS', 'CPPFLAGS', 'LDFLAGS', 'MAKEFLAGS', 'MESON_TESTTHREADS', 'PYTHONPATH',
            'PYTHONHOME', 'PYTEST_ADDOPTS', 'LAZYDISK_CACHE_DIR', 'LD_PRELOAD')
+# Build directories whose build failed: what is in them is not what was to be tested.
+BROKEN = set()
 BEGAN = float(os.environ.get('CHECK_BEGAN', time.time()))
 
 
@@ -102,12 +104,15 @@ def build(name, log, where):
         options[:0] = ['setup', '--reconfigure']
     for argv in (['meson'] + options + [where, ROOT], ['ninja', '-k', '0', '-C', where]):
         if run(log, argv, 600, CC=COMPILER[where]) != 0:
+            BROKEN.add(where)
             return [Result(name, FAILED, tail(log, 400))]
     return [Result(name, PASSED)]
 
 
 def meson_test(name, log, where, suite, seconds):
     """Runs a suite that must not be empty."""
+    if where in BROKEN and suite == 'unit':
+        return [Result(name, FAILED, 'its build failed')]
     base = f'check-{suite}'
     record = os.path.join(where, 'meson-logs', f'{base}.json')
     if os.path.exists(record):
@@ -118,6 +123,9 @@ def meson_test(name, log, where, suite, seconds):
 
 
 def pytest(name, log, where, select, seconds):
+    """Runs those of the integration tests that @select admits."""
+    if where in BROKEN:
+        return [Result(name, FAILED, 'its build failed')]
     record = log[:-len('.log')] + '.xml'
     if os.path.exists(record):
         os.unlink(record)
