@@ -15,11 +15,13 @@ import time
 
 import data
 from parts import PARTS
-from rig import BUILD, LAZYDISK, READER, RELAY, Failed, Rig
+from rig import BUILD, LAZYDISK, READER, RELAY, ROOT, Failed, Rig
 from table import Table, machine
 
 NEEDED = ["nginx", "curl", "qemu-img", "qemu-io", "qemu-storage-daemon", "qemu-system-x86_64",
           "nbdkit", "nbdfuse", "mmdebstrap"]
+
+MARKS = ("<!-- tests/bench: the table begins -->", "<!-- tests/bench: the table ends -->")
 
 
 def arguments():
@@ -28,6 +30,8 @@ def arguments():
     parser.add_argument("--only", metavar="PART,...", default=",".join(PARTS),
                         help=f"of {', '.join(PARTS)}")
     parser.add_argument("--markdown", metavar="FILE", help="write the table there, too")
+    parser.add_argument("--readme", action="store_true",
+                        help="put the table into this tree's README.md, for the one before")
     parser.add_argument("--work", metavar="DIR", type=pathlib.Path, default=BUILD / "bench",
                         help="where images and caches are (default %(default)s); about 6 GB")
     chosen = parser.parse_args()
@@ -44,6 +48,14 @@ def check_tools():
     if missing:
         sys.exit(f"bench: missing: {', '.join(missing)} (build first; scripts/packages install"
                  " build test bench)")
+
+
+def into_readme(text):
+    """Between the two marks, which stay."""
+    readme = ROOT / "README.md"
+    begin, rest = readme.read_text(encoding="utf-8").split(MARKS[0] + "\n")
+    end = rest.split(MARKS[1])[1]
+    readme.write_text(f"{begin}{MARKS[0]}\n{text}{MARKS[1]}{end}", encoding="utf-8")
 
 
 def main():
@@ -66,6 +78,8 @@ def main():
     print(f"\n{table.markdown()}")
     if chosen.markdown:
         pathlib.Path(chosen.markdown).write_text(table.markdown(), encoding="utf-8")
+    if chosen.readme:
+        into_readme(table.markdown())
     short = table.shortcomings()
     print(f"{len(table.rows)} figures, {len(short)} short of their target,"
           f" {time.monotonic() - begun:.0f} s, on {machine()}")
