@@ -442,6 +442,7 @@ static int open_object(
 {
 	struct err why = { 0 };
 	struct store_meta want = { .size = below->size };
+	unsigned int flags;
 	int r;
 
 	if (!c->store) {
@@ -453,8 +454,9 @@ static int open_object(
 		store_meta_clear(&want);
 		return err_set(e, -ENOMEM, "out of memory");
 	}
-	r = disk_open(
-		c->store, c->keeper, &c->pool, &want, below->flags & IMAGE_UNVERSIONED, ret, &why);
+	flags = below->flags & IMAGE_UNVERSIONED ? DISK_FRESH : 0;
+	flags |= below->flags & IMAGE_SEQUENTIAL ? DISK_PINNED : 0;
+	r = disk_open(c->store, c->keeper, &c->pool, &want, flags, ret, &why);
 	store_meta_clear(&want);
 	if (r < 0) {
 		log_warn("%s: this image is cached in memory only", why.text);

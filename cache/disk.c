@@ -461,7 +461,7 @@ static int prepare(struct disk *d, uint64_t size, struct err *e)
 }
 
 int disk_open(struct store *s, struct keeper *k, struct pool *p, const struct store_meta *want,
-	bool fresh, struct object **ret, struct err *e)
+	unsigned int flags, struct object **ret, struct err *e)
 {
 	struct disk *d = calloc(1, sizeof(*d));
 	char hash[STORE_HASH + 1];
@@ -480,7 +480,7 @@ int disk_open(struct store *s, struct keeper *k, struct pool *p, const struct st
 		r = store_object_open(s, hash, true, &d->where, e);
 	}
 	if (r == 0) {
-		r = attach(d, want, fresh, s->readonly, e);
+		r = attach(d, want, flags & DISK_FRESH, s->readonly, e);
 	}
 	if (r == 0 && blobdir_new(d->where.fd, &d->object.blobs) < 0) {
 		r = err_set(e, -ENOMEM, "out of memory");
@@ -488,6 +488,9 @@ int disk_open(struct store *s, struct keeper *k, struct pool *p, const struct st
 	if (r < 0) {
 		disk_free(d, false);
 		return r;
+	}
+	if (flags & DISK_PINNED) {
+		store_object_pin(&d->where);
 	}
 	store_object_share(&d->where);
 	if (!s->readonly) {

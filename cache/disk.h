@@ -8,9 +8,12 @@
 #include "cache/pool.h"
 #include "cache/store.h"
 
-/* Opens (or creates, or empties when it is of another id or size, or @fresh) the object @key.
+#define DISK_FRESH  0x1U /* what is there is of no use */
+#define DISK_PINNED 0x2U /* must not lose granules while it is open */
+
+/* Opens (or creates, or empties when it is of another id or size, or DISK_FRESH) the object @key.
  * -EBUSY: another process uses it under another id. Other errors: the store cannot be used. */
 int disk_open(struct store *s, struct keeper *k, struct pool *p, const struct store_meta *want,
-	bool fresh, struct object **ret, struct err *e);
+	unsigned int flags, struct object **ret, struct err *e);
 
 #endif

@@ -11,10 +11,11 @@
 
 #include "core/cleanup.h"
 
-/* How long another process's fetch of the same bytes is waited for: RTTs, and bounds in us. */
-#define CLAIM_RTTS    4U
-#define CLAIM_LEAST   20000U
-#define CLAIM_MOST    1000000U
+/* How long another process's fetch of the same bytes is waited for: so many times what it should
+ * take, within bounds, us. */
+#define CLAIM_FACTOR  4U
+#define CLAIM_LEAST   50000U
+#define CLAIM_MOST    2000000U
 #define CLAIM_STEP_US 2000U
 
 uint64_t fill_now(void)
@@ -100,7 +101,8 @@ static void claim(struct fill *f)
 		return;
 	}
 	pthread_mutex_lock(&fl->lock);
-	patience = max_u64(CLAIM_LEAST, min_u64(fl->planner.rtt_us * CLAIM_RTTS, CLAIM_MOST));
+	patience = planner_duration(&fl->planner, f->len) * CLAIM_FACTOR;
+	patience = max_u64(CLAIM_LEAST, min_u64(patience, CLAIM_MOST));
 	pthread_mutex_unlock(&fl->lock);
 	for (uint64_t us = 0; us < patience && !is_ending(fl); us += CLAIM_STEP_US) {
 		usleep(CLAIM_STEP_US);

@@ -71,6 +71,14 @@ uint64_t planner_bdp(const struct planner *p)
 	return min_u64(rtt, 10000000) * min_u64(rate, UINT64_C(100000000000)) / 1000000;
 }
 
+uint64_t planner_duration(const struct planner *p, uint64_t bytes)
+{
+	uint64_t rtt = p->rtt_us ? p->rtt_us : GUESS_RTT_US;
+	uint64_t rate = p->rate ? p->rate : GUESS_RATE;
+
+	return min_u64(rtt, 10000000) + min_u64(bytes, GIB(1)) * 1000000 / max_u64(rate, 1);
+}
+
 static uint64_t clamp(uint64_t n, uint64_t least, uint64_t most)
 {
 	return min_u64(max_u64(n, least), most);

@@ -33,6 +33,9 @@ void planner_usage(struct planner *p, uint64_t fetched, uint64_t used);
 /* Bandwidth-delay product in bytes; a guess before there are measurements. */
 uint64_t planner_bdp(const struct planner *p);
 
+/* How long a transfer of @bytes should take, us. */
+uint64_t planner_duration(const struct planner *p, uint64_t bytes);
+
 /* Bytes to fetch for one miss that belongs to no stream, while @others more misses are on their
  * way: 64 KiB to 8 MiB. */
 uint64_t planner_fill(const struct planner *p, unsigned int others);
