@@ -74,7 +74,7 @@ static int run_file(const char *path, unsigned long variants)
 /* Sanitizers reserve address space and cannot live with it. */
 static void limit_memory(void)
 {
-#if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
+#ifdef LIMIT_MEMORY
 	const struct rlimit most = { MIB(64), MIB(64) };
 
 	setrlimit(RLIMIT_DATA, &most);
