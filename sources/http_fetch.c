@@ -30,6 +30,7 @@ struct attempts {
 	uint64_t started_ms;
 	unsigned int failures;    /* in a row, without a byte between */
 	unsigned int stalls;      /* likewise */
+	unsigned int restarts;    /* likewise; of these, such that brought bytes we had already */
 	bool server_is_dead;      /* as far as others know */
 	bool resolved_anew;       /* the redirects, since the last byte */
 	struct http_verdict last; /* the last failure that was not for lack of time */
@@ -64,8 +65,7 @@ static bool resolve_anew(struct attempts *a)
 {
 	struct http_route *route = &a->f->remote->route;
 
-	if (a->resolved_anew || a->trail.count > 1 ||
-		!http_route_forget(route, http_trail_here(&a->trail))) {
+	if (a->resolved_anew || !http_route_forget(route, a->trail.places[0])) {
 		return false;
 	}
 	a->resolved_anew = true;
@@ -79,7 +79,7 @@ static void leave_failing_server(struct attempts *a)
 	struct http_route *route = &a->f->remote->route;
 
 	if (a->failures > 1) {
-		http_route_forget(route, http_trail_here(&a->trail));
+		http_route_forget(route, a->trail.places[0]);
 		http_trail_start(&a->trail, route, time(NULL));
 	}
 }
@@ -151,7 +151,7 @@ static next_step check_restart(const struct attempts *a, struct err *e)
 			"Last-Modified), so it cannot be continued safely",
 			f->remote->label, f->ask.off + f->got);
 	}
-	if (a->failures > RESTARTS_MAX && !f->hard) {
+	if (a->restarts > RESTARTS_MAX && !f->hard) {
 		return err_set(e, -ETIMEDOUT,
 			"%s: the transfer breaks off each time before byte %" PRIu64
 			", and the server serves no ranges to continue with",
@@ -170,6 +170,7 @@ static next_step try_again(struct attempts *a, const struct http_request *q, str
 	a->stalls = v->cause == HTTP_CAUSE_STALL ? a->stalls + 1 : 0;
 	a->f->remote->retries++;
 	a->f->remote->stalls += v->cause == HTTP_CAUSE_STALL;
+	a->restarts += q->received > 0 && q->got == 0;
 	r = check_restart(a, e);
 	if (r < 0) {
 		return r;
@@ -302,6 +303,7 @@ static void note_progress(struct attempts *a, const struct http_request *q)
 		f->got += q->got;
 		a->failures = 0;
 		a->stalls = 0;
+		a->restarts = 0;
 		a->resolved_anew = false;
 		a->last.code = 0;
 		f->remote->unconfirmed = false;

@@ -84,7 +84,7 @@ static size_t on_body(char *data, size_t size, size_t n, void *ctx)
 	uint64_t at;
 
 	(void)size;
-	net_heard(&x->transfer, n);
+	net_heard(&x->transfer, wants_body(x) ? n : 0);
 	q->remote->bytes_fetched += n;
 	if (!wants_body(x)) {
 		x->dropped += n;
@@ -96,6 +96,7 @@ static size_t on_body(char *data, size_t size, size_t n, void *ctx)
 	}
 	at = q->verdict.body_off + x->body_done;
 	x->body_done += n;
+	q->received += n;
 	if (!deliver(x, data, at, n)) {
 		return 0;
 	}
@@ -137,7 +138,7 @@ static void set_headers(struct exchange *x, CURL *easy)
 		add_header(x, "If-None-Match", v->etag);
 	} else if (q->ask.kind == HTTP_RANGE && http_version_strong(v)) {
 		add_header(x, "If-Match", v->etag);
-	} else if (q->ask.kind == HTTP_RANGE && !v->etag[0] && v->if_range) {
+	} else if (q->ask.kind == HTTP_RANGE && v->if_range) {
 		add_header(x, "If-Range", v->last_modified);
 	}
 	if (http_conf_trusts(&q->remote->conf, q->url)) {
@@ -257,6 +258,7 @@ void http_request_run(struct http_request *q)
 
 	q->head = HTTP_HEADERS_INIT;
 	q->got = 0;
+	q->received = 0;
 	if (!easy) {
 		q->verdict = http_verdict_error(HTTP_FATAL, -ENOMEM, "out of memory");
 		return;

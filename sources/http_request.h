@@ -20,7 +20,8 @@ struct http_request {
 	/* the answer */
 	struct http_headers head;
 	struct http_verdict verdict;
-	uint64_t got; /* wanted bytes that the sink had, from ask.off on */
+	uint64_t received; /* bytes of an accepted body, wanted or not */
+	uint64_t got;      /* wanted bytes that the sink had, from ask.off on */
 };
 
 /* Blocks until it is answered or failed. Clear @q->head with http_headers_clear() afterwards. */

@@ -44,6 +44,9 @@ bool http_version_matches(const struct http_version *v, const struct http_header
 		if (strcmp(v->etag, h->etag) != 0) {
 			return false;
 		}
+		if (http_version_strong(v)) {
+			return true;
+		}
 		seen = true;
 	}
 	if (v->last_modified[0] && h->last_modified[0]) {

@@ -30,8 +30,9 @@ bool http_version_has_validator(const struct http_version *v);
 /* Strong: the same tag means the same bytes. */
 bool http_version_strong(const struct http_version *v);
 
-/* Whether the validators of @h may be of version @v: none differs, and at least one that @v has is
- * there. An unversioned @v matches anything. Says nothing about the size. */
+/* Whether the validators of @h are of version @v: the strong tag is the same; or none differs, and
+ * at least one that @v has is there. An unversioned @v matches anything. Says nothing about the
+ * size. */
 bool http_version_matches(const struct http_version *v, const struct http_headers *h);
 
 /* malloc()ed; NULL without memory. @nonce is for versions without a validator. */

@@ -39,7 +39,8 @@ struct net_host {
 	unsigned int running;
 	unsigned int limit;
 	unsigned int good;
-	uint64_t heard_ms; /* when the last byte came, for anybody */
+	uint64_t halved_ms; /* when the limit was lowered */
+	uint64_t heard_ms;  /* when the last byte came, for anybody */
 };
 
 struct net {
@@ -175,14 +176,23 @@ static bool is_overload(const struct net_transfer *t)
 					net_now_ms() - t->host->heard_ms < ALIVE_MS);
 }
 
+/* Those that were under way when the limit was lowered say nothing new. */
+static void halve(struct net_host *h, const struct net_transfer *t)
+{
+	if (t->started_ms > h->halved_ms) {
+		h->limit = (unsigned int)max_u64(1, min_u64(h->limit, h->running + 1) / 2);
+		h->good = 0;
+		h->halved_ms = net_now_ms();
+	}
+}
+
 /* Halves what an overloaded server gets at once; gives it back bit by bit. */
 static void learn(const struct net *net, const struct net_transfer *t)
 {
 	struct net_host *h = t->host;
 
 	if (is_overload(t)) {
-		h->limit = h->limit > 1 ? h->limit / 2 : 1;
-		h->good = 0;
+		halve(h, t);
 	} else if (t->end == NET_ENDED && t->result == CURLE_OK && h->limit < net->connections &&
 		   ++h->good >= RECOVER_AFTER) {
 		h->limit++;
@@ -223,7 +233,8 @@ static uint64_t excused_ms(const struct net_transfer *t)
 static void start_transfer(struct net *net, struct net_transfer *t)
 {
 	t->clock->deadline_ms += excused_ms(t);
-	t->heard_ms = net_now_ms();
+	t->started_ms = net_now_ms();
+	t->heard_ms = t->started_ms;
 	t->host->running++;
 	queue_push(&net->running, t);
 	curl_easy_setopt(t->easy, CURLOPT_PRIVATE, t);
@@ -369,6 +380,15 @@ static bool is_idle(const struct net *net)
 	return true;
 }
 
+/* A poll that fails (no memory) must not become a busy loop. */
+static void wait_for_events(struct net *net)
+{
+	if (curl_multi_poll(net->multi, NULL, 0, is_idle(net) ? IDLE_MS : TICK_MS, NULL) !=
+		CURLM_OK) {
+		usleep(TICK_MS * 1000);
+	}
+}
+
 static void *run(void *arg)
 {
 	struct net *net = arg;
@@ -387,8 +407,7 @@ static void *run(void *arg)
 		watch_time(net);
 		start_what_may(net);
 		if (!quit) {
-			curl_multi_poll(
-				net->multi, NULL, 0, is_idle(net) ? IDLE_MS : TICK_MS, NULL);
+			wait_for_events(net);
 		}
 	}
 	assert(is_idle(net));

@@ -61,6 +61,7 @@ struct net_transfer {
 	struct net_transfer *next;
 	struct net_host *host;
 	uint64_t queued_ms;
+	uint64_t started_ms;
 	uint64_t heard_ms; /* when the last byte came */
 	bool done;
 	pthread_cond_t wake;

@@ -118,6 +118,26 @@ static void another_version_is_noticed(void **state)
 		-ESTALE);
 }
 
+static void a_strong_tag_is_enough(void **state)
+{
+	static const struct http_version both = {
+		.etag = "\"v1\"", .last_modified = "Tue, 14 Nov 2023 22:00:00 GMT", .size = 1000
+	};
+	static const struct http_version weak = {
+		.etag = "W/\"v1\"", .last_modified = "Tue, 14 Nov 2023 22:00:00 GMT", .size = 1000
+	};
+	struct http_ask ask = range(&both);
+
+	(void)state;
+	expect(judge(&ask, "HTTP/1.1 206 x\nContent-Range: bytes 100-149/1000\nETag: \"v1\"\n"
+			   "Last-Modified: Tue, 14 Nov 2023 22:00:09 GMT"),
+		HTTP_ACCEPT, 0);
+	ask = range(&weak);
+	expect(judge(&ask, "HTTP/1.1 206 x\nContent-Range: bytes 100-149/1000\nETag: W/\"v1\"\n"
+			   "Last-Modified: Tue, 14 Nov 2023 22:00:09 GMT"),
+		HTTP_CHANGED, -ESTALE);
+}
+
 static void a_date_is_a_validator_in_any_spelling(void **state)
 {
 	struct http_ask ask = range(&dated);
@@ -325,6 +345,7 @@ int main(void)
 		cmocka_unit_test(a_shorter_range_is_accepted_as_what_it_is),
 		cmocka_unit_test(any_other_range_is_refused),
 		cmocka_unit_test(another_version_is_noticed),
+		cmocka_unit_test(a_strong_tag_is_enough),
 		cmocka_unit_test(a_date_is_a_validator_in_any_spelling),
 		cmocka_unit_test(the_whole_file_is_never_the_range),
 		cmocka_unit_test(a_coded_body_is_refused_unless_the_file_itself_is_gzip),

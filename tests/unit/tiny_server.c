@@ -103,10 +103,35 @@ static bool send_file(const struct tiny_server *s, int fd, const char *request)
 
 static bool send_status(int fd, int status)
 {
+	static const char body[20000];
 	char head[128];
 
-	snprintf(head, sizeof(head), "HTTP/1.1 %d x\r\nContent-Length: 0\r\n\r\n", status);
+	snprintf(head, sizeof(head), "HTTP/1.1 %d x\r\nContent-Length: %zu\r\n\r\n", status,
+		sizeof(body));
+	return transmit(fd, head, strlen(head)) && transmit(fd, body, sizeof(body));
+}
+
+static bool send_redirect(int fd, const char *to)
+{
+	char head[256];
+
+	snprintf(head, sizeof(head), "HTTP/1.1 302 x\r\nContent-Length: 0\r\nLocation: %s\r\n\r\n",
+		to);
 	return transmit(fd, head, strlen(head));
+}
+
+static bool send_resource(const struct tiny_server *s, int fd, const char *request)
+{
+	for (size_t i = 0; i < ARRAY_SIZE(s->redirects); i++) {
+		const char *from = s->redirects[i].from;
+		const char *to = s->redirects[i].to;
+
+		if (from && strncmp(request + 4, from, strlen(from)) == 0 &&
+			request[4 + strlen(from)] == ' ') {
+			return to ? send_redirect(fd, to) : send_status(fd, 404);
+		}
+	}
+	return send_file(s, fd, request);
 }
 
 static bool answer(struct tiny_server *s, int fd, const char *request)
@@ -123,7 +148,7 @@ static bool answer(struct tiny_server *s, int fd, const char *request)
 		s->fail_next--;
 		ok = send_status(fd, s->fail_status);
 	} else {
-		ok = s->silent || send_file(s, fd, request);
+		ok = s->silent || send_resource(s, fd, request);
 	}
 	s->now--;
 	return ok;

@@ -23,6 +23,11 @@ struct tiny_server {
 	_Atomic bool silent;           /* requests are read and not answered */
 	_Atomic int fail_next;         /* so many requests get ... */
 	_Atomic int fail_status;       /* ... this */
+	/* requests for .from are redirected to .to, or get 404 where that is NULL */
+	struct {
+		_Atomic(const char *) from;
+		_Atomic(const char *) to;
+	} redirects[3];
 	_Atomic uint64_t cut_after;    /* bodies end after so many bytes; 0: never */
 	_Atomic unsigned int requests; /* counts */
 	_Atomic unsigned int connections;
