@@ -9,7 +9,6 @@
 
 #include "core/bytes.h"
 #include "core/cleanup.h"
-#include "sources/http_tls.h"
 
 #define LIMIT_DEFAULT_S 60U
 #define CONNECT_MS      10000L
@@ -103,7 +102,7 @@ static int init_tls(struct http_conf *c, const struct source_opts *opts, struct 
 		r = copy_string(opts->client_key, &c->client_key, e);
 	}
 	if (r == 0 && (opts->cacert || opts->cert_dir)) {
-		r = http_tls_bundle(opts->cacert, opts->cert_dir, &c->ca, &c->ca_len, e);
+		r = http_trust_init(&c->trust, opts->cacert, opts->cert_dir, e);
 	}
 	c->insecure = opts->insecure;
 	return r;
@@ -162,7 +161,7 @@ void http_conf_clear(struct http_conf *c)
 	wipe(c->password);
 	free(c->client_cert);
 	free(c->client_key);
-	free(c->ca);
+	http_trust_clear(&c->trust);
 	wipe(c->proxy);
 	*c = (struct http_conf){ 0 };
 }
@@ -174,14 +173,8 @@ bool http_conf_trusts(const struct http_conf *c, const struct http_url *u)
 
 static void apply_tls(const struct http_conf *c, CURL *easy)
 {
-	struct curl_blob ca = { c->ca, c->ca_len, CURL_BLOB_NOCOPY };
-
 	curl_easy_setopt(easy, CURLOPT_SSLVERSION, (long)CURL_SSLVERSION_TLSv1_2);
-	if (c->ca) {
-		curl_easy_setopt(easy, CURLOPT_CAINFO, NULL);
-		curl_easy_setopt(easy, CURLOPT_CAINFO_BLOB, &ca);
-		curl_easy_setopt(easy, CURLOPT_PROXY_CAINFO_BLOB, &ca);
-	}
+	http_trust_apply(&c->trust, easy);
 	if (c->insecure) {
 		curl_easy_setopt(easy, CURLOPT_SSL_VERIFYPEER, 0L);
 		curl_easy_setopt(easy, CURLOPT_SSL_VERIFYHOST, 0L);

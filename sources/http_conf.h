@@ -14,6 +14,7 @@
 #include <stdint.h>
 
 #include "core/err.h"
+#include "sources/http_tls.h"
 #include "sources/http_url.h"
 #include "sources/source.h"
 
@@ -25,8 +26,7 @@ struct http_conf {
 	bool authorization; /* one of the headers is that */
 	char *client_cert;
 	char *client_key;
-	char *ca; /* PEM bundle, or NULL for the system's authorities */
-	size_t ca_len;
+	struct http_trust trust;
 	bool insecure;
 	char *proxy;
 	uint64_t limit_ms;

@@ -11,6 +11,7 @@
 #include <openssl/bio.h>
 #include <openssl/err.h>
 #include <openssl/pem.h>
+#include <openssl/ssl.h>
 #include <openssl/x509.h>
 #include <stdlib.h>
 #include <string.h>
@@ -100,52 +101,103 @@ static int add_dir(const char *path, BIO *out, struct err *e)
 }
 
 /* Where this libcurl finds the system's authorities; no such file is no error. */
-static void add_system(BIO *out)
+static void add_system(X509_STORE *store)
 {
 	CURL *easy = curl_easy_init();
-	CLEANUP_FREE char *pem = NULL;
 	char *path = NULL;
-	size_t len;
 
 	if (easy) {
 		curl_easy_getinfo(easy, CURLINFO_CAINFO, &path);
-		if (path && rw_read_file(path, PEM_MAX, &pem, &len, NULL) == 0) {
-			BIO_write(out, pem, (int)len);
-			BIO_write(out, "\n", 1);
+		if (path) {
+			X509_STORE_load_file(store, path);
+			ERR_clear_error();
 		}
 		curl_easy_cleanup(easy);
 	}
 }
 
-int http_tls_bundle(
-	const char *cacert, const char *cert_dir, char **ret, size_t *ret_len, struct err *e)
+static int add_extra(X509_STORE *store, const char *pem, size_t len, struct err *e)
 {
-	CLEANUP(cleanup_bio) BIO *out = BIO_new(BIO_s_mem());
-	char *data;
-	char *copy;
-	long len;
-	int r = out ? 0 : err_set(e, -ENOMEM, "out of memory");
+	CLEANUP(cleanup_bio) BIO *in = BIO_new_mem_buf(pem, (int)len);
+	X509 *cert;
+	int ok = in != NULL;
 
-	if (r == 0) {
-		add_system(out);
+	while (ok && (cert = PEM_read_bio_X509(in, NULL, NULL, NULL))) {
+		ok = X509_STORE_add_cert(store, cert);
+		X509_free(cert);
 	}
-	if (r == 0 && cacert) {
-		r = add_cacert(cacert, out, e);
-	}
-	if (r == 0 && cert_dir) {
-		r = add_dir(cert_dir, out, e);
-	}
-	if (r < 0) {
-		return r;
-	}
-	len = BIO_get_mem_data(out, &data);
-	copy = malloc((size_t)len + 1);
-	if (!copy) {
+	ERR_clear_error();
+	return ok ? 0 : err_set(e, -ENOMEM, "out of memory");
+}
+
+/* With the flags that curl gives to stores of its own. */
+static int make_store(struct http_trust *t, struct err *e)
+{
+	t->store = X509_STORE_new();
+	if (!t->store) {
 		return err_set(e, -ENOMEM, "out of memory");
 	}
-	memcpy(copy, data, (size_t)len);
-	copy[len] = '\0';
-	*ret = copy;
-	*ret_len = (size_t)len;
-	return 0;
+	X509_STORE_set_flags(t->store, X509_V_FLAG_TRUSTED_FIRST | X509_V_FLAG_PARTIAL_CHAIN);
+	add_system(t->store);
+	return add_extra(t->store, t->extra, t->extra_len, e);
+}
+
+static int take_extra(struct http_trust *t, BIO *pem, struct err *e)
+{
+	char *data = NULL;
+	long len = BIO_get_mem_data(pem, &data);
+
+	if (len <= 0) {
+		return 0;
+	}
+	t->extra = malloc((size_t)len);
+	if (!t->extra) {
+		return err_set(e, -ENOMEM, "out of memory");
+	}
+	memcpy(t->extra, data, (size_t)len);
+	t->extra_len = (size_t)len;
+	return make_store(t, e);
+}
+
+int http_trust_init(struct http_trust *t, const char *cacert, const char *cert_dir, struct err *e)
+{
+	CLEANUP(cleanup_bio) BIO *pem = BIO_new(BIO_s_mem());
+	int r = pem ? 0 : err_set(e, -ENOMEM, "out of memory");
+
+	*t = (struct http_trust){ 0 };
+	if (r == 0 && cacert) {
+		r = add_cacert(cacert, pem, e);
+	}
+	if (r == 0 && cert_dir) {
+		r = add_dir(cert_dir, pem, e);
+	}
+	return r < 0 ? r : take_extra(t, pem, e);
+}
+
+void http_trust_clear(struct http_trust *t)
+{
+	X509_STORE_free(t->store);
+	free(t->extra);
+	*t = (struct http_trust){ 0 };
+}
+
+static CURLcode use_store(CURL *easy, void *ssl_ctx, void *store)
+{
+	(void)easy;
+	SSL_CTX_set1_cert_store(ssl_ctx, store);
+	return CURLE_OK;
+}
+
+/* curl is given the extra authorities alone, and then the store with all of them. */
+void http_trust_apply(const struct http_trust *t, CURL *easy)
+{
+	struct curl_blob extra = { t->extra, t->extra_len, CURL_BLOB_NOCOPY };
+
+	if (t->store) {
+		curl_easy_setopt(easy, CURLOPT_CAINFO, NULL);
+		curl_easy_setopt(easy, CURLOPT_CAINFO_BLOB, &extra);
+		curl_easy_setopt(easy, CURLOPT_PROXY_CAINFO_BLOB, &extra);
+		curl_easy_setopt(easy, CURLOPT_SSL_CTX_DATA, t->store);
+		curl_easy_setopt(easy, CURLOPT_SSL_CTX_FUNCTION, use_store);
+	}
 }
