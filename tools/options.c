@@ -26,13 +26,14 @@ enum kind {
 
 enum group {
 	GROUP_MOUNT,
+	GROUP_VOLUME,
 	GROUP_SOURCE,
 	GROUP_CACHE,
 	GROUP_GENERAL,
 	GROUP_COUNT
 };
 
-static const char *const group_title[] = { "Mount", "Source", "Cache", "General" };
+static const char *const group_title[] = { "Mount", "Volume", "Source", "Cache", "General" };
 
 #define READS_SOURCE (VERB_MOUNT | VERB_INFO | VERB_MAP)
 #define ALL_VERBS    (~0U)
@@ -59,6 +60,17 @@ static const struct option_row {
 		"let other users read the files" },
 	{ "readahead", 0, KIND_QUANTITY, FIELD(readahead), FIELD(readahead_given), "SIZE",
 		VERB_MOUNT, GROUP_MOUNT, "fetch at most SIZE ahead of a reader; 0: nothing" },
+
+	{ "size", 0, KIND_QUANTITY, FIELD(size), FIELD(size_given), "SIZE", VERB_VOLUME,
+		GROUP_VOLUME, "create: how large it is, like 2Gi" },
+	{ "name", 0, KIND_NAMES, NO_FIELD, NO_FIELD, "NAME", VERB_VOLUME, GROUP_VOLUME,
+		"create: call it NAME; loop10 asks for /dev/loop10" },
+	{ "file", 0, KIND_PATH, FIELD(file), NO_FIELD, "FILE", VERB_VOLUME, GROUP_VOLUME,
+		"create: keep its bytes in FILE, which is new" },
+	{ "node", 0, KIND_TEXT, FIELD(node), NO_FIELD, "NAME", VERB_VOLUME, GROUP_VOLUME,
+		"create: this host is node NAME of the cluster" },
+	{ "storage-class", 0, KIND_TEXT, FIELD(storage_class), NO_FIELD, "NAME", VERB_VOLUME,
+		GROUP_VOLUME, "create: its storage class (local)" },
 
 	{ "cacert", 0, KIND_PATH, FIELD(cacert), NO_FIELD, "FILE", READS_SOURCE, GROUP_SOURCE,
 		"trust the authorities in FILE (PEM), too" },
@@ -101,7 +113,7 @@ static const struct option_row {
 		GROUP_CACHE, "prune: what may stay" },
 
 	{ "json", 0, KIND_FLAG, FIELD(json), NO_FIELD, NULL,
-		VERB_INFO | VERB_MAP | VERB_STATUS | VERB_CACHE, GROUP_GENERAL,
+		VERB_INFO | VERB_MAP | VERB_STATUS | VERB_CACHE | VERB_VOLUME, GROUP_GENERAL,
 		"print JSON, for programs" },
 	{ "log-format", 0, KIND_LOG, NO_FIELD, NO_FIELD, "text|json", ALL_VERBS, GROUP_GENERAL,
 		"messages as lines of text (default) or of JSON" },
@@ -227,19 +239,27 @@ static int set_option(
 	return 0;
 }
 
-static const struct option_row *find_row(const char *name, size_t len)
+/* The row of --@name: @verb's own, else another verb's (the same name may mean different things).
+ */
+static const struct option_row *find_row(const struct verb *verb, const char *name, size_t len)
 {
+	const struct option_row *other = NULL;
+
 	for (size_t i = 0; i < ARRAY_SIZE(rows); i++) {
-		if (strlen(rows[i].name) == len && memcmp(rows[i].name, name, len) == 0) {
+		if (strlen(rows[i].name) != len || memcmp(rows[i].name, name, len) != 0) {
+			continue;
+		}
+		if (rows[i].verbs & verb->bit) {
 			return &rows[i];
 		}
+		other = &rows[i];
 	}
-	return NULL;
+	return other;
 }
 
 bool options_find(const struct verb *verb, const char *name, bool *ret_has_arg)
 {
-	const struct option_row *row = find_row(name, strlen(name));
+	const struct option_row *row = find_row(verb, name, strlen(name));
 
 	if (!row || !(row->verbs & verb->bit)) {
 		return false;
@@ -259,7 +279,7 @@ static int refuse(const struct verb *verb, const char *word, struct err *e)
 		return err_set(e, -EINVAL, "unknown option '-%c'; see lazydisk %s --help", optopt,
 			verb->name);
 	}
-	row = find_row(word + 2, (size_t)shown - 2);
+	row = find_row(verb, word + 2, (size_t)shown - 2);
 	if (row && (row->verbs & verb->bit)) {
 		return err_set(e, -EINVAL, "option '%.*s' takes no value", shown, word);
 	}

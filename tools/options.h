@@ -58,6 +58,15 @@ struct options {
 	char **names; /* of --name, in order */
 	size_t name_count;
 
+	/* copy and volume */
+	bool size_given;
+	uint64_t size;
+
+	/* volume */
+	char *file;
+	char *node;
+	char *storage_class;
+
 	/* what is left: SOURCE, MOUNTPOINT; borrowed from argv */
 	char **args;
 	int arg_count;

@@ -4,8 +4,10 @@
 
 #include <ctype.h>
 #include <errno.h>
+#include <inttypes.h>
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "core/bytes.h"
@@ -156,6 +158,19 @@ int quantity_parse(const char *text, uint64_t *ret, struct err *e)
 		return err_set(e, -ERANGE, "'%s' is too large", text);
 	}
 	return 0;
+}
+
+char *quantity_format(uint64_t bytes, char *buf)
+{
+	static const char *const units[] = { "", "Ki", "Mi", "Gi", "Ti", "Pi", "Ei" };
+	size_t unit = 0;
+
+	while (bytes > 0 && bytes % 1024 == 0 && unit + 1 < ARRAY_SIZE(units)) {
+		bytes /= 1024;
+		unit++;
+	}
+	snprintf(buf, QUANTITY_MAX, "%" PRIu64 "%s", bytes, units[unit]);
+	return buf;
 }
 
 /* The digits at the start of @text; returns what follows, or NULL for none or too many. */

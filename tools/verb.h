@@ -16,6 +16,7 @@ enum verb_bit {
 	VERB_MAP = 1U << 3,
 	VERB_STATUS = 1U << 4,
 	VERB_CACHE = 1U << 5,
+	VERB_VOLUME = 1U << 7,
 };
 
 struct options;
@@ -36,5 +37,6 @@ int info_run(const struct options *o);
 int map_run(const struct options *o);
 int status_run(const struct options *o);
 int cache_run(const struct options *o);
+int volume_run(const struct options *o);
 
 #endif

@@ -95,6 +95,26 @@ static void the_usual_slip_gets_a_hint(void **state)
 	assert_non_null(strstr(e.text, "Ki"));
 }
 
+static void a_size_is_written_shortest_and_exactly(void **state)
+{
+	static const struct {
+		uint64_t bytes;
+		const char *text;
+	} rows[] = { { 0, "0" }, { 1, "1" }, { 1000, "1000" }, { 1024, "1Ki" }, { GIB(2), "2Gi" },
+		{ MIB(1536), "1536Mi" }, { 2000003072, "1953128Ki" }, { (uint64_t)1 << 63, "8Ei" },
+		{ UINT64_MAX, "18446744073709551615" } };
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_SIZE(rows); i++) {
+		char text[QUANTITY_MAX];
+		uint64_t back = 77;
+
+		assert_string_equal(quantity_format(rows[i].bytes, text), rows[i].text);
+		assert_int_equal(quantity_parse(text, &back, NULL), 0);
+		assert_int_equal(back, rows[i].bytes);
+	}
+}
+
 static void times_have_units(void **state)
 {
 	static const char *const bad[] = { "", "0", "0s", "-1", "soon", "1d", "5 m", "1.5h", "0x",
@@ -138,6 +158,7 @@ int main(void)
 		cmocka_unit_test(what_is_no_quantity_is_refused_and_named),
 		cmocka_unit_test(what_exceeds_64_bits_is_refused),
 		cmocka_unit_test(the_usual_slip_gets_a_hint),
+		cmocka_unit_test(a_size_is_written_shortest_and_exactly),
 		cmocka_unit_test(times_have_units),
 		cmocka_unit_test(counts_stay_within_their_limits),
 	};
