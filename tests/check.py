@@ -270,6 +270,8 @@ def summary(found, word):
 
 
 if __name__ == '__main__':
+    # Somebody's background job is born deaf to SIGINT, and so would be what the tests start.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         sys.exit(main(sys.argv[1:]))
