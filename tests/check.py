@@ -56,23 +56,37 @@ def environment(extra):
     return env | extra
 
 
-def run(log, argv, seconds, **extra):
-    """Runs @argv with its output in @log. The exit code, or None when its time was over."""
-    seconds = min(seconds, max(5, TOTAL_SECONDS - (time.time() - BEGAN)))
+def start(log, argv, extra):
+    """Starts @argv with its output in @log."""
     with open(log, 'ab') as out:
         out.write(('$ ' + ' '.join(argv) + '\n').encode())
         out.flush()
-        process = subprocess.Popen(argv, cwd=ROOT, env=environment(extra), stdin=subprocess.DEVNULL,
-                                   stdout=out, stderr=subprocess.STDOUT, start_new_session=True)
-        try:
-            return process.wait(seconds)
-        except subprocess.TimeoutExpired:
+        return subprocess.Popen(argv, cwd=ROOT, env=environment(extra), stdin=subprocess.DEVNULL,
+                                stdout=out, stderr=subprocess.STDOUT, start_new_session=True)
+
+
+def run_together(commands, seconds, **extra):
+    """Runs the (log, argv) of @commands at once. Exit codes; None where the time was over."""
+    until = min(time.time() + seconds, max(time.time() + 5, BEGAN + TOTAL_SECONDS))
+    processes, codes = [], []
+    try:
+        for log, argv in commands:
+            processes.append(start(log, argv, extra))
+        for process in processes:
+            try:
+                codes.append(process.wait(max(0, until - time.time())))
+            except subprocess.TimeoutExpired:
+                end(process)
+                codes.append(None)
+    except BaseException:
+        for process in processes:
             end(process)
-            out.write(f'ended after {seconds:.0f} s\n'.encode())
-            return None
-        except BaseException:
-            end(process)
-            raise
+        raise
+    return codes
+
+
+def run(log, argv, seconds, **extra):
+    return run_together([(log, argv)], seconds, **extra)[0]
 
 
 def end(process):
@@ -122,20 +136,36 @@ def meson_test(name, log, where, suite, seconds):
     return told(name, log, code, record, results.meson) + sanitizer_reports(name, where)
 
 
+# Of the integration tests these mostly wait for time limits: they run beside the others.
+WAITING = [f'tests/integration/test_{f}.py' for f in ('http_faults', 'http_auth_tls', 'errors', 'cli')]
+LANES = {
+    'waiting': WAITING,
+    'working': ['tests/integration'] + [f'--ignore={f}' for f in WAITING],
+}
+
+
 def pytest(name, log, where, select, seconds):
     """Runs those of the integration tests that @select admits."""
     if where in BROKEN:
         return [Result(name, FAILED, 'its build failed')]
-    record = log[:-len('.log')] + '.xml'
-    if os.path.exists(record):
-        os.unlink(record)
-    argv = ['/usr/bin/python3', '-m', 'pytest', '-p', 'no:cacheprovider', '-ra', '-v', '--durations=15',
-            f'--junitxml={record}'] + select + ['tests/integration']
+    base = log[:-len('.log')]
+    commands = []
+    for lane, files in LANES.items():
+        for kind in ('log', 'xml'):
+            if os.path.exists(f'{base}-{lane}.{kind}'):
+                os.unlink(f'{base}-{lane}.{kind}')
+        argv = ['/usr/bin/python3', '-m', 'pytest', '-p', 'no:cacheprovider', '-ra', '-v',
+                '--durations=15', f'--junitxml={base}-{lane}.xml']
+        commands.append((f'{base}-{lane}.log', argv + select + files))
     extra = sanitizer_environment(where) | {'LAZYDISK_BUILD': where}
     if where in (ASAN, TSAN):
         extra['LAZYDISK_SLOWNESS'] = '5'
-    code = run(log, argv, seconds, **extra)
-    return told(name, log, code, record, results.junit) + sanitizer_reports(name, where)
+    codes = run_together(commands, seconds, **extra)
+    found = []
+    for lane, code in zip(LANES, codes):
+        found += told(f'{name}: {lane}', f'{base}-{lane}.log', code, f'{base}-{lane}.xml',
+                      results.junit)
+    return found + sanitizer_reports(name, where)
 
 
 def told(name, log, code, record, parse):
@@ -211,7 +241,8 @@ STEPS = [
 def step(name, work, strict):
     """Runs one step, prints one line and what failed, and returns its results."""
     log = os.path.join(LOGS, name.replace(' ', '-') + '.log')
-    open(log, 'wb').close()
+    if os.path.exists(log):
+        os.unlink(log)
     began = time.monotonic()
     print(f'{name:20}', end=' ', flush=True)
     found = work(name, log)
