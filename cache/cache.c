@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "cache/disk.h"
+#include "cache/evict.h"
 #include "cache/face.h"
 #include "cache/fill.h"
 #include "cache/flight.h"
@@ -24,7 +25,9 @@
 
 #define DEFAULT_FETCHES 32U
 #define DEFAULT_MEMORY  MIB(64)
-#define IN_FLIGHT       MIB(48)
+/* Memory for what a cache directory does not take. */
+#define SPILL     MIB(40)
+#define IN_FLIGHT MIB(48)
 /* How often a read looks again for bytes that are neither here nor on their way. */
 #define READ_TRIES 8U
 
@@ -89,7 +92,7 @@ static int use_directory(struct cache *c, const char *dir, struct err *e)
 int cache_open(const struct cache_opts *opts, struct cache **ret, struct err *e)
 {
 	struct cache *c = calloc(1, sizeof(*c));
-	uint64_t bound = !opts->dir && opts->max_size ? opts->max_size : DEFAULT_MEMORY;
+	uint64_t bound = opts->dir ? SPILL : opts->max_size ? opts->max_size : DEFAULT_MEMORY;
 	struct err why = { 0 };
 	int r;
 
@@ -195,8 +198,10 @@ static int wait_for(struct cache_image *ci, struct fill *f, uint8_t *buf, size_t
 				return r;
 			}
 			tries = 0;
+		} else if (flight_is_ending(&ci->flight)) {
+			return err_set(e, -ECANCELED, "the image is being closed");
 		} else if (++tries > READ_TRIES) {
-			/* Neither here nor to be had by a fill: no memory, or the end is near. */
+			/* Neither here nor to be had by a fill: no memory. */
 			return image_read_at(ci->img.below, buf, len, off, e);
 		}
 		buf += n;
@@ -442,6 +447,7 @@ static int open_object(
 {
 	struct err why = { 0 };
 	struct store_meta want = { .size = below->size };
+	const struct disk_env env = { c->store, c->keeper, c->memory, &c->pool };
 	unsigned int flags;
 	int r;
 
@@ -456,11 +462,18 @@ static int open_object(
 	}
 	flags = below->flags & IMAGE_UNVERSIONED ? DISK_FRESH : 0;
 	flags |= below->flags & IMAGE_SEQUENTIAL ? DISK_PINNED : 0;
-	r = disk_open(c->store, c->keeper, &c->pool, &want, flags, ret, &why);
+	r = disk_open(&env, &want, flags, ret, &why);
+	if (r == -ENOSPC || r == -EDQUOT) {
+		(void)keeper_prune(c->keeper, evict_used(c->store) / 8 * 7);
+		r = disk_open(&env, &want, flags, ret, &why);
+	}
 	store_meta_clear(&want);
 	if (r < 0) {
-		log_warn("%s: this image is cached in memory only", why.text);
 		r = open_in_memory(c, below, ret, e);
+		if (r < 0) {
+			return err_wrap(e, r, "%s", why.text);
+		}
+		log_warn("%s: this image is cached in memory only", why.text);
 	}
 	return r;
 }
@@ -501,6 +514,7 @@ int cache_image_open(
 	pthread_mutex_init(&ci->guess_lock, NULL);
 	readahead_init(&ci->guesses, below->size);
 	ci->img.block = CACHE_GRANULE;
+	ci->img.flags = below->flags & IMAGE_UNVERSIONED;
 	ci->cache = c;
 	*ret = &ci->img;
 	return 0;

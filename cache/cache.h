@@ -33,7 +33,8 @@ struct cache_opts {
 			  and any other error instead of memory mode. For those who look after it */
 	uint64_t max_size; /* bytes on disk; 0: no limit but min_free. In memory mode: bytes of RAM,
 			      default 64 MiB */
-	uint64_t min_free; /* bytes to leave free on the file system; 0: default max(5 %, 1 GiB) */
+	uint64_t min_free; /* bytes to leave free on the file system; 0: default max(5 %, 1 GiB), of
+			      a small one a tenth */
 	uint64_t readahead; /* cap of one stream's readahead window, bytes; 0: default */
 	bool no_readahead;
 	unsigned int fetches; /* fills in flight at most; 0: default 32 */
@@ -53,6 +54,23 @@ struct cache_known {
 	uint64_t size; /* of that image */
 };
 int cache_peek(struct cache *c, const char *key, struct cache_known *ret, struct err *e);
+
+/*
+ * image_report() of such an image says, as layer "cache":
+ *   mode              "disk" or "memory"
+ *   present_bytes     bytes of the image that are here
+ *   hits              reads that found all their bytes here
+ *   misses            reads for which a fetch was begun
+ *   joined            reads that waited for fetches that were under way
+ *   fills             fetches begun, for whatever reason
+ *   waits, wait_ms    reads that waited, and how long all together
+ *   bytes_demanded    bytes fetched because a read asked for them, whole granules
+ *   bytes_prefetched  bytes fetched before any read asked
+ *   bytes_wasted      those of them (but for hinted ones) that no read has asked for yet
+ *   torn              granules that were recorded as here and were not right; fetched again
+ *   bypassed          granules that the disk did not take
+ *   rtt_us, bytes_per_s  what was measured of the link
+ */
 
 /* Puts the object @key over @below. What is stored for another id or size than @below's is dropped
  * first; an object that another process uses under another id is left alone and this image then

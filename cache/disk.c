@@ -1,38 +1,20 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Granules in a sparse file and their words in the map. Nothing read from here is trusted before
  * its checksum was seen to match once in this process. */
-#include "cache/disk.h"
+#include "cache/disk_object.h"
 
 #include <errno.h>
-#include <fcntl.h>
-#include <linux/fs.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/ioctl.h>
-#include <sys/random.h>
-#include <sys/stat.h>
 #include <sys/uio.h>
 
 #include "cache/blobdir.h"
-#include "cache/map.h"
 #include "core/cleanup.h"
 #include "core/rw.h"
 
 /* How often a granule is looked at again when an evictor came in between. */
 #define CAREFUL_TRIES 4U
 #define PUT_RUN       128U
-
-struct disk {
-	struct object object;
-	struct map map;
-	int data;
-	struct store_object where;
-	struct kept kept;
-	struct keeper *keeper;
-	struct pool *pool;
-	struct bits verified; /* seen right (or written) by this process */
-	struct bits bad;      /* seen wrong, and the map cannot be changed */
-};
 
 static bool is_present(const struct disk *d, uint64_t g, uint32_t *ret_slot)
 {
@@ -82,13 +64,13 @@ static bool read_careful(struct disk *d, uint64_t g, uint8_t *block)
 /* A part of granule @g, by way of a block. Returns @len or 0. */
 static size_t read_part(struct disk *d, uint64_t g, uint8_t *buf, size_t len, size_t within)
 {
-	uint8_t *block = pool_get(d->pool);
+	uint8_t *block = pool_get(d->env.pool);
 	bool fine = block && read_careful(d, g, block);
 
 	if (fine) {
 		memcpy(buf, block + within, len);
 	}
-	pool_put(d->pool, block);
+	pool_put(d->env.pool, block);
 	return fine ? len : 0;
 }
 
@@ -153,6 +135,28 @@ static void touch(struct disk *d, uint64_t off, size_t len)
 	for (uint64_t s = off / EVICT_SEGMENT; s <= (off + len - 1) / EVICT_SEGMENT; s++) {
 		bits_set(&d->kept.touched, s);
 	}
+	if (!atomic_load_explicit(&d->kept.active, memory_order_relaxed)) {
+		atomic_store_explicit(&d->kept.active, true, memory_order_relaxed);
+	}
+}
+
+/* The next bytes from the files, or 0. */
+static size_t read_some(struct disk *d, uint8_t *buf, size_t len, uint64_t off)
+{
+	uint64_t g = off / CACHE_GRANULE;
+	size_t within = off % CACHE_GRANULE;
+	size_t n = min_u64(len, CACHE_GRANULE - within);
+	uint32_t slot;
+
+	if (!is_present(d, g, &slot)) {
+		return 0;
+	}
+	if (slot == map_zero(&d->map, g)) {
+		memset(buf, 0, n);
+		return n;
+	}
+	len = read_plain(d, buf, len, off);
+	return len > 0 ? len : read_part(d, g, buf, n, within);
 }
 
 static size_t disk_read(struct object *o, uint8_t *buf, size_t len, uint64_t off)
@@ -161,21 +165,10 @@ static size_t disk_read(struct object *o, uint8_t *buf, size_t len, uint64_t off
 	size_t done = 0;
 
 	while (done < len) {
-		uint64_t pos = off + done;
-		uint64_t g = pos / CACHE_GRANULE;
-		size_t within = pos % CACHE_GRANULE;
-		size_t n = min_u64(len - done, CACHE_GRANULE - within);
-		uint32_t slot;
+		size_t n = read_some(d, buf + done, len - done, off + done);
 
-		if (!is_present(d, g, &slot)) {
-			break;
-		}
-		if (slot == map_zero(&d->map, g)) {
-			memset(buf + done, 0, n);
-		} else {
-			size_t run = read_plain(d, buf + done, len - done, pos);
-
-			n = run > 0 ? run : read_part(d, g, buf + done, n, within);
+		if (n == 0 && atomic_load(&d->spilled)) {
+			n = d->spill->ops->read(d->spill, buf + done, len - done, off + done);
 		}
 		if (n == 0) {
 			break;
@@ -190,9 +183,11 @@ static size_t disk_read(struct object *o, uint8_t *buf, size_t len, uint64_t off
 
 static bool disk_present(struct object *o, uint64_t granule)
 {
+	struct disk *d = (struct disk *)o;
 	uint32_t slot;
 
-	return is_present((struct disk *)o, granule, &slot);
+	return is_present(d, granule, &slot) ||
+	       (atomic_load(&d->spilled) && d->spill->ops->present(d->spill, granule));
 }
 
 static int write_all(int fd, struct iovec *iov, unsigned int count, uint64_t off)
@@ -262,30 +257,42 @@ static int put_run(
 	for (unsigned int i = 0; i < n; i++) {
 		publish(d, first + i, sums[i]);
 	}
-	keeper_wrote(d->keeper, (uint64_t)n * CACHE_GRANULE);
+	keeper_wrote(d->env.keeper, (uint64_t)n * CACHE_GRANULE);
 	*ret_count = n;
 	return 0;
 }
 
-static bool disk_put(struct object *o, uint64_t first, uint8_t *const *blocks, size_t count)
+/* Returns how many granules the disk took. */
+static size_t put_on_disk(struct disk *d, uint64_t first, uint8_t *const *blocks, size_t count)
 {
-	struct disk *d = (struct disk *)o;
-	bool admitted = !d->map.readonly && keeper_admits(d->keeper);
 	size_t done = 0;
 
-	while (admitted && done < count) {
+	if (d->map.readonly || !keeper_admits(d->env.keeper)) {
+		return 0;
+	}
+	while (done < count) {
 		size_t n;
 		int r = put_run(d, first + done, blocks + done, count - done, &n);
 
 		if (r < 0) {
-			keeper_failed(d->keeper, r);
+			keeper_failed(d->env.keeper, r);
 			break;
 		}
 		done += n;
 	}
-	atomic_fetch_add(&o->bypassed, count - done);
-	atomic_store(&o->bypass, !admitted);
-	return done == count;
+	return done;
+}
+
+static void disk_put(struct object *o, uint64_t first, uint8_t *const *blocks, size_t count)
+{
+	struct disk *d = (struct disk *)o;
+	size_t done = put_on_disk(d, first, blocks, count);
+
+	if (done < count) {
+		atomic_fetch_add(&o->bypassed, count - done);
+		d->spill->ops->put(d->spill, first + done, blocks + done, count - done);
+		atomic_store(&d->spilled, true);
+	}
 }
 
 static bool disk_claim(struct object *o, uint64_t first, uint64_t count)
@@ -306,7 +313,7 @@ static uint64_t disk_present_bytes(struct object *o)
 	return min_u64(bytes, o->size);
 }
 
-static void disk_free(struct disk *d, bool sync)
+void disk_free(struct disk *d, bool sync)
 {
 	if (d->data >= 0) {
 		if (sync && !d->map.readonly) {
@@ -315,6 +322,9 @@ static void disk_free(struct disk *d, bool sync)
 		close(d->data);
 	}
 	map_close(&d->map, sync);
+	if (d->spill) {
+		d->spill->ops->close(d->spill);
+	}
 	blobdir_free(d->object.blobs);
 	bits_fini(&d->verified);
 	bits_fini(&d->bad);
@@ -327,14 +337,14 @@ static void disk_close(struct object *o)
 {
 	struct disk *d = (struct disk *)o;
 
-	keeper_remove(d->keeper, &d->kept);
+	keeper_remove(d->env.keeper, &d->kept);
 	if (!d->map.readonly) {
 		store_object_touch(&d->where);
 	}
 	disk_free(d, true);
 }
 
-static const struct object_ops disk_ops = {
+const struct object_ops disk_ops = {
 	.read = disk_read,
 	.present = disk_present,
 	.put = disk_put,
@@ -343,163 +353,3 @@ static const struct object_ops disk_ops = {
 	.present_bytes = disk_present_bytes,
 	.close = disk_close,
 };
-
-static int open_data(struct disk *d, bool create, struct err *e)
-{
-	int flags = (d->map.readonly ? O_RDONLY : O_RDWR) | O_CLOEXEC | O_NOFOLLOW;
-
-	d->data = openat(d->where.fd, "data", flags | (create ? O_CREAT : 0), 0600);
-	if (d->data < 0) {
-		return err_sys(e, errno, "cache data: open");
-	}
-	return 0;
-}
-
-static int reset_data(struct disk *d, struct err *e)
-{
-	int flags;
-	int r;
-
-	d->map.readonly = false;
-	r = open_data(d, true, e);
-	if (r < 0) {
-		return r;
-	}
-	if (ftruncate(d->data, 0) < 0) {
-		return err_sys(e, errno, "cache data: truncate");
-	}
-	if (ioctl(d->data, FS_IOC_GETFLAGS, &flags) == 0) {
-		flags |= FS_NOCOW_FL; /* random writes and holes: copy-on-write only fragments */
-		(void)ioctl(d->data, FS_IOC_SETFLAGS, &flags);
-	}
-	if (ftruncate(d->data, (off_t)d->object.size) < 0) {
-		return err_sys(e, errno, "cache data: truncate");
-	}
-	return 0;
-}
-
-/* What was learned from other bytes is not to survive them. */
-static int drop_records(int dirfd, struct err *e)
-{
-	int r = store_object_drop_records(dirfd);
-
-	return r < 0 ? err_sys(e, r, "cache: old records") : 0;
-}
-
-/* Empties the object: a new generation, under which no old word or byte means anything. */
-static int reset(struct disk *d, const struct store_meta *want, struct err *e)
-{
-	struct store_meta meta = *want;
-	int r;
-
-	if (getrandom(&meta.gen, sizeof(meta.gen), 0) != sizeof(meta.gen)) {
-		return err_sys(e, errno, "no random numbers");
-	}
-	r = drop_records(d->where.fd, e);
-	if (r == 0) {
-		r = reset_data(d, e);
-	}
-	if (r == 0) {
-		r = map_create(d->where.fd, "map", d->object.size, meta.gen, &d->map, e);
-	}
-	if (r == 0) {
-		r = store_meta_write(d->where.fd, &meta, e);
-	}
-	return r;
-}
-
-/* Opens what is there. False: it is of another image, or damaged. */
-static bool resume(struct disk *d, const struct store_meta *want, bool readonly)
-{
-	struct store_meta have;
-	bool fits;
-
-	if (store_meta_read(d->where.fd, &have, NULL) < 0) {
-		return false;
-	}
-	fits = strcmp(have.key, want->key) == 0 && strcmp(have.id, want->id) == 0 &&
-	       have.size == want->size &&
-	       map_open(d->where.fd, "map", have.size, have.gen, readonly, &d->map, NULL) == 0;
-	store_meta_clear(&have);
-	if (!fits) {
-		return false;
-	}
-	if (open_data(d, !readonly, NULL) < 0) {
-		map_close(&d->map, false);
-		return false;
-	}
-	d->object.absent = d->object.granules - min_u64(map_count(&d->map), d->object.granules);
-	return true;
-}
-
-static int attach(
-	struct disk *d, const struct store_meta *want, bool fresh, bool readonly, struct err *e)
-{
-	if (!fresh && resume(d, want, readonly)) {
-		return 0;
-	}
-	if (!d->where.exclusive) {
-		return err_set(e, -EBUSY,
-			"another process has another version of this image in the cache open");
-	}
-	return reset(d, want, e);
-}
-
-static int prepare(struct disk *d, uint64_t size, struct err *e)
-{
-	d->object.ops = &disk_ops;
-	d->object.size = size;
-	d->object.granules = object_granules(size);
-	d->object.absent = d->object.granules;
-	d->object.mode = "disk";
-	if (bits_init(&d->verified, d->object.granules) < 0 ||
-		bits_init(&d->bad, d->object.granules) < 0 ||
-		bits_init(&d->kept.touched, size / EVICT_SEGMENT + 1) < 0) {
-		return err_set(e, -ENOMEM, "out of memory");
-	}
-	return 0;
-}
-
-int disk_open(struct store *s, struct keeper *k, struct pool *p, const struct store_meta *want,
-	unsigned int flags, struct object **ret, struct err *e)
-{
-	struct disk *d = calloc(1, sizeof(*d));
-	char hash[STORE_HASH + 1];
-	int r;
-
-	if (!d) {
-		return err_set(e, -ENOMEM, "out of memory");
-	}
-	d->data = -1;
-	d->where = (struct store_object){ .fd = -1, .lock = -1 };
-	d->keeper = k;
-	d->pool = p;
-	store_hash(want->key, hash);
-	r = prepare(d, want->size, e);
-	if (r == 0) {
-		r = store_object_open(s, hash, true, &d->where, e);
-	}
-	if (r == 0) {
-		r = attach(d, want, flags & DISK_FRESH, s->readonly, e);
-	}
-	if (r == 0 && blobdir_new(d->where.fd, &d->object.blobs) < 0) {
-		r = err_set(e, -ENOMEM, "out of memory");
-	}
-	if (r < 0) {
-		disk_free(d, false);
-		return r;
-	}
-	if (flags & DISK_PINNED) {
-		store_object_pin(&d->where);
-	}
-	store_object_share(&d->where);
-	if (!s->readonly) {
-		store_object_touch(&d->where);
-	}
-	d->kept.where = &d->where;
-	d->kept.data = d->data;
-	d->kept.absent = &d->object.absent;
-	keeper_add(k, &d->kept);
-	*ret = &d->object;
-	return 0;
-}

@@ -4,6 +4,7 @@
 #define CACHE_DISK_H
 
 #include "cache/keeper.h"
+#include "cache/memory.h"
 #include "cache/object.h"
 #include "cache/pool.h"
 #include "cache/store.h"
@@ -11,9 +12,18 @@
 #define DISK_FRESH  0x1U /* what is there is of no use */
 #define DISK_PINNED 0x2U /* must not lose granules while it is open */
 
-/* Opens (or creates, or empties when it is of another id or size, or DISK_FRESH) the object @key.
- * -EBUSY: another process uses it under another id. Other errors: the store cannot be used. */
-int disk_open(struct store *s, struct keeper *k, struct pool *p, const struct store_meta *want,
-	unsigned int flags, struct object **ret, struct err *e);
+/* What the objects of a cache share. */
+struct disk_env {
+	struct store *store;
+	struct keeper *keeper;
+	struct memory *memory; /* takes what the disk does not */
+	struct pool *pool;
+};
+
+/* Opens (or creates, or empties when it is of another id or size, or DISK_FRESH) the object
+ * @want->key. -EBUSY: another process uses it under another id. Other errors: the store cannot be
+ * used. */
+int disk_open(const struct disk_env *env, const struct store_meta *want, unsigned int flags,
+	struct object **ret, struct err *e);
 
 #endif

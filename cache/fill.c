@@ -72,13 +72,6 @@ static void unclaim(struct fill *f, size_t from, size_t to)
 	}
 }
 
-static bool is_ending(struct flight *fl)
-{
-	LOCK_SCOPE(&fl->lock);
-
-	return fl->ending;
-}
-
 static bool all_present(const struct fill *f)
 {
 	struct object *o = f->flight->object;
@@ -104,7 +97,7 @@ static void claim(struct fill *f)
 	patience = planner_duration(&fl->planner, f->len) * CLAIM_FACTOR;
 	patience = max_u64(CLAIM_LEAST, min_u64(patience, CLAIM_MOST));
 	pthread_mutex_unlock(&fl->lock);
-	for (uint64_t us = 0; us < patience && !is_ending(fl); us += CLAIM_STEP_US) {
+	for (uint64_t us = 0; us < patience && !flight_is_ending(fl); us += CLAIM_STEP_US) {
 		usleep(CLAIM_STEP_US);
 		if (try_claim(f) || all_present(f)) {
 			return;
@@ -184,7 +177,7 @@ static int fetch(struct fill *f, struct err *e)
 	struct flight *fl = f->flight;
 	int r;
 
-	if (is_ending(fl)) {
+	if (flight_is_ending(fl)) {
 		return err_set(e, -ECANCELED, "the image is being closed");
 	}
 	r = allocate(f);
@@ -198,8 +191,11 @@ static int fetch(struct fill *f, struct err *e)
 	}
 	atomic_fetch_add(&fl->counts.fills, 1);
 	f->began_ns = fill_now();
-	return image_stream_at(
-		fl->below, f->off + f->absorbed, f->len - f->absorbed, fill_sink, f, e);
+	r = image_stream_at(fl->below, f->off + f->absorbed, f->len - f->absorbed, fill_sink, f, e);
+	if (r == 0 && f->arrived != f->len) {
+		return err_set(e, -EIO, "%s: a transfer ended early", fl->below->ops->name);
+	}
+	return r;
 }
 
 /* Takes back what was said of granules that did not come after all. */
@@ -291,7 +287,7 @@ void fill_run(struct work *w)
 	whole = settle(f, code, &e);
 	had = f->absorbed / CACHE_GRANULE;
 	if (f->claimed && whole > had) {
-		(void)o->ops->put(o, first_granule(f) + had, f->blocks + had, whole - had);
+		o->ops->put(o, first_granule(f) + had, f->blocks + had, whole - had);
 	}
 	unclaim(f, 0, whole);
 	leave_table(f);

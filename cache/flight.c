@@ -12,6 +12,8 @@
 /* Percent of the promised memory that bytes nobody waits for may take. */
 #define SHARE_AHEAD 85U
 #define SHARE_HINT  40U
+/* What one reader may have on its way at a time: this bounds memory, whatever is read at once. */
+#define DEMAND_MOST MIB(4)
 /* Hints are fetched in pieces of this size, so many at once. */
 #define HINT_CHUNK MIB(1)
 #define HINT_FILLS 4U
@@ -148,11 +150,10 @@ static size_t launch(
 	return count;
 }
 
-/* Whether fetching ahead makes sense: what comes can be kept, and did come of late. */
+/* Whether fetching ahead makes sense: fetches did not fail of late. */
 static bool speculates(const struct flight *fl)
 {
-	return !atomic_load(&fl->object->bypass) &&
-	       (fl->quiet_until == 0 || fill_now() >= fl->quiet_until);
+	return fl->quiet_until == 0 || fill_now() >= fl->quiet_until;
 }
 
 /* Where the walk over a range stands, and how to launch. */
@@ -260,7 +261,7 @@ struct fill *flight_join(
 {
 	struct covering c = {
 		.pos = off,
-		.end = off + len,
+		.end = off + min_u64(len, DEMAND_MOST),
 		.most = FILL_GRANULES,
 		.class = FILL_DEMAND,
 	};
@@ -268,7 +269,7 @@ struct fill *flight_join(
 	unsigned int before = fl->count;
 	struct fill *f;
 
-	c.ahead = speculates(fl) ? ahead : 0;
+	c.ahead = speculates(fl) && len <= DEMAND_MOST ? ahead : 0;
 
 	if (!fl->ending) {
 		(void)cover(fl, c);
@@ -333,6 +334,13 @@ int flight_serve(struct flight *fl, struct fill *f, uint8_t *buf, size_t len, ui
 	fill_unref(f);
 	pthread_mutex_unlock(&fl->lock);
 	return r;
+}
+
+bool flight_is_ending(struct flight *fl)
+{
+	LOCK_SCOPE(&fl->lock);
+
+	return fl->ending;
 }
 
 void flight_interrupt(struct flight *fl)

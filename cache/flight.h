@@ -92,12 +92,16 @@ void flight_hint(struct flight *fl, uint64_t off, uint64_t len);
 /* Starts fills for hints; with the lock held. For fill.c. */
 void flight_pump(struct flight *fl);
 
-/* For a reader of [off, off + len): gets all of it on its way, and @ahead bytes more where a fetch
- * of them can be one with the last. Returns the fill that covers @off, to be given to
- * flight_serve(); NULL: nothing is on its way there, either because it is present or because there
- * is no memory. *ret_began: whether a fetch was begun. */
+/* For a reader of [off, off + len): gets it on its way, as far as one reader may have at a time,
+ * and
+ * @ahead bytes more where a fetch of them can be one with the last. Returns the fill that covers
+ * @off, to be given to flight_serve(); NULL: nothing is on its way there, either because it is
+ * present or because there is no memory. *ret_began: whether a fetch was begun. */
 struct fill *flight_join(
 	struct flight *fl, uint64_t off, size_t len, uint64_t ahead, bool *ret_began);
+
+/* Whether flight_interrupt() was called. */
+bool flight_is_ending(struct flight *fl);
 
 /* Waits for the part of [off, off + len) that @f covers and copies it; *ret is its length. Gives
  * @f up. -ECANCELED after flight_interrupt(). */

@@ -48,6 +48,7 @@ struct keeper {
 	uint64_t press_freed; /* what came of it */
 	bool pressed;         /* the disk is full: evict whatever the limits say */
 	bool evicting;
+	bool warned;
 	bool ending;
 	time_t bypass_until_s;
 	unsigned int bypass_s; /* length of the last bypass; 0: storing worked since */
@@ -157,6 +158,29 @@ static uint64_t evict(struct keeper *k, bool pressed)
 	return need > 0 ? evict_run(k->store, need, &hooks) : 0;
 }
 
+/* Objects that are read are not the ones to evict, in the eyes of other processes, too. */
+static void note_use(struct keeper *k)
+{
+	for (struct kept *o = k->objects; o; o = o->next) {
+		if (atomic_exchange(&o->active, false)) {
+			store_object_touch(o->where);
+		}
+	}
+}
+
+/* Nothing is kept although nothing is broken: worth a word. */
+static void warn_full(struct keeper *k)
+{
+	bool tight = atomic_load(&k->full) && free_space(k) < k->min_free;
+
+	if (tight && !k->warned) {
+		log_warn("less than %llu MiB are free under the cache directory %s: "
+			 "what is read is not kept",
+			(unsigned long long)(k->min_free >> 20), k->store->path);
+	}
+	k->warned = tight;
+}
+
 /* Counts what is used, evicts when that is too much. Lock held, given up meanwhile. */
 static void look(struct keeper *k)
 {
@@ -181,6 +205,8 @@ static void look(struct keeper *k)
 	k->used = used + k->unseen;
 	k->evicting = false;
 	atomic_store(&k->full, is_over(k));
+	warn_full(k);
+	note_use(k);
 	pthread_cond_broadcast(&k->room);
 }
 

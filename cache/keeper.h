@@ -22,6 +22,7 @@ struct kept {
 	const struct store_object *where;
 	int data;
 	struct bits touched;      /* segments (EVICT_SEGMENT) read since the clock last came by */
+	_Atomic bool active;      /* read since the keeper last looked */
 	_Atomic uint64_t *absent; /* counted up by the granules that were evicted */
 };
 

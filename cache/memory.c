@@ -245,7 +245,7 @@ static void insert(struct memory *m, struct granule *g)
 	}
 }
 
-static bool memory_put(struct object *o, uint64_t first, uint8_t *const *blocks, size_t count)
+static void memory_put(struct object *o, uint64_t first, uint8_t *const *blocks, size_t count)
 {
 	struct memory_object *mo = (struct memory_object *)o;
 
@@ -254,11 +254,10 @@ static bool memory_put(struct object *o, uint64_t first, uint8_t *const *blocks,
 
 		if (!g) {
 			atomic_fetch_add(&o->bypassed, count - i);
-			return false;
+			return;
 		}
 		insert(mo->m, g);
 	}
-	return true;
 }
 
 static uint64_t memory_present_bytes(struct object *o)

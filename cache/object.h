@@ -25,8 +25,8 @@ struct object_ops {
 	bool (*present)(struct object *o, uint64_t granule);
 
 	/* Keeps @count granules from @first on; @blocks hold their bytes, the last one of the image
-	 * may be short. Returns false when they were not all kept. */
-	bool (*put)(struct object *o, uint64_t first, uint8_t *const *blocks, size_t count);
+	 * may be short. */
+	void (*put)(struct object *o, uint64_t first, uint8_t *const *blocks, size_t count);
 
 	/* Claims granules for fetching against other processes; false: somebody has some of them.
 	 * NULL: there are no others. */
@@ -47,7 +47,6 @@ struct object {
 	_Atomic uint64_t torn;     /* granules that were recorded as present and were not right */
 	_Atomic uint64_t bypassed; /* granules that were not kept */
 	_Atomic uint64_t absent;   /* granules not present, as far as this process knows */
-	_Atomic bool bypass;       /* nothing can be kept now: fetch only what is asked for */
 	struct blobs *blobs;
 };
 

@@ -54,11 +54,13 @@ void planner_rate(struct planner *p, uint64_t bytes, uint64_t us)
 
 void planner_usage(struct planner *p, uint64_t fetched, uint64_t used)
 {
-	double more = (double)(fetched - p->seen_fetched);
+	/* A total shrinks when a fetch fails: nothing is learned from that. */
+	double more = fetched > p->seen_fetched ? (double)(fetched - p->seen_fetched) : 0;
+	double better = used > p->seen_used ? (double)(used - p->seen_used) : 0;
 	double keep = USE_HALF_LIFE / (USE_HALF_LIFE + more);
 
 	p->ahead_fetched = p->ahead_fetched * keep + more;
-	p->ahead_used = p->ahead_used * keep + (double)(used - p->seen_used);
+	p->ahead_used = p->ahead_used * keep + better;
 	p->seen_fetched = fetched;
 	p->seen_used = used;
 }

@@ -27,7 +27,7 @@ void planner_first_byte(struct planner *p, uint64_t us);
 /* @bytes came over the link in @us, during which it was not idle. */
 void planner_rate(struct planner *p, uint64_t bytes, uint64_t us);
 
-/* Totals, only growing: bytes fetched before anybody asked, and those of them that were read. */
+/* Totals: bytes fetched before anybody asked, and those of them that were read. */
 void planner_usage(struct planner *p, uint64_t fetched, uint64_t used);
 
 /* Bandwidth-delay product in bytes; a guess before there are measurements. */

@@ -296,7 +296,7 @@ static void store(struct spool *s, uint64_t first, uint8_t **blocks, unsigned in
 	}
 	claimed = !o->ops->claim || o->ops->claim(o, first, n);
 	if (claimed) {
-		(void)o->ops->put(o, first, blocks, n);
+		o->ops->put(o, first, blocks, n);
 	}
 	if (claimed && o->ops->unclaim) {
 		o->ops->unclaim(o, first, n);

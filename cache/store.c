@@ -37,6 +37,9 @@ static int make_dirs(const char *dir, struct err *e)
 	if (!path) {
 		return err_set(e, -ENOMEM, "out of memory");
 	}
+	if (!*path) {
+		return err_set(e, -EINVAL, "the cache directory has no name");
+	}
 	for (char *p = path + 1; *p; p++) {
 		if (*p == '/') {
 			*p = '\0';

@@ -247,6 +247,7 @@ static void a_stream_is_fetched_ahead_of_its_reader(void **state)
 	struct bed b = make(*state, true);
 	uint8_t *buf = malloc(KIB(128));
 	unsigned int waits = 0;
+	uint64_t planned = 0;
 
 	b.fake->delay_us = 5000;
 	for (uint64_t off = 0; off < MIB(32); off += KIB(128)) {
@@ -361,6 +362,59 @@ static void two_images_of_one_object_share_its_fetches(void **state)
 	unmake(&b);
 }
 
+/* Streams only half of what it is asked for, and calls it done. */
+static int end_early(struct image *img, uint64_t off, uint64_t len, image_sink_fn *sink, void *ctx,
+	struct err *e)
+{
+	uint8_t zeros[512] = { 0 };
+
+	(void)img;
+	(void)len;
+	(void)e;
+	return sink(ctx, off, zeros, sizeof(zeros));
+}
+
+static int read_zeros(struct image *img, void *buf, size_t len, uint64_t off, struct err *e)
+{
+	(void)img;
+	(void)off;
+	(void)e;
+	memset(buf, 0, len);
+	return 0;
+}
+
+static void free_plain(struct image *img)
+{
+	image_fini(img);
+	free(img);
+}
+
+static const struct image_ops early_ops = {
+	.name = "early",
+	.read_at = read_zeros,
+	.stream_at = end_early,
+	.destroy = free_plain,
+};
+
+static void a_transfer_that_ends_early_is_an_error(void **state)
+{
+	struct cache_opts opts = { .dir = *state };
+	struct image *below = calloc(1, sizeof(*below));
+	struct err e = { 0 };
+	struct cache *c;
+	struct image *img;
+	uint8_t buf[4096];
+
+	assert_int_equal(image_init(below, &early_ops, NULL, MIB(1), "early"), 0);
+	assert_int_equal(cache_open(&opts, &c, NULL), 0);
+	assert_int_equal(cache_image_open(c, "k", below, &img, NULL), 0);
+	assert_int_equal(image_read_at(img, buf, 512, 0, &e), 0);
+	assert_int_equal(image_read_at(img, buf, sizeof(buf), 0, &e), -EIO);
+	assert_non_null(strstr(e.text, "ended early"));
+	image_close(img);
+	cache_close(c);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -375,6 +429,7 @@ int main(void)
 		CACHE_DIR_TEST(closing_does_not_wait_for_a_dead_network),
 		CACHE_DIR_TEST(closing_forgets_what_is_fetched_ahead),
 		CACHE_DIR_TEST(an_image_without_a_version_starts_empty_every_time),
+		CACHE_DIR_TEST(a_transfer_that_ends_early_is_an_error),
 		CACHE_DIR_TEST(two_images_of_one_object_share_its_fetches),
 	};
 

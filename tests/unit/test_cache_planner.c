@@ -87,6 +87,18 @@ static void fills_shrink_when_guesses_are_not_used(void **state)
 	assert_true(planner_trust(&p) > 0.9);
 }
 
+static void failed_guesses_say_nothing(void **state)
+{
+	struct planner p = measured();
+
+	(void)state;
+	planner_usage(&p, MIB(8), MIB(4));
+	planner_usage(&p, MIB(2), MIB(4)); /* 6 MiB of it failed */
+	assert_true(planner_trust(&p) > 0.9);
+	planner_usage(&p, MIB(3), MIB(5));
+	assert_true(planner_trust(&p) > 0.9);
+}
+
 static void what_a_stream_has_on_its_way_fills_the_link(void **state)
 {
 	struct planner p = measured();
@@ -229,6 +241,7 @@ int main(void)
 		cmocka_unit_test(a_link_is_measured),
 		cmocka_unit_test(fills_grow_with_the_link_and_shrink_with_company),
 		cmocka_unit_test(fills_shrink_when_guesses_are_not_used),
+		cmocka_unit_test(failed_guesses_say_nothing),
 		cmocka_unit_test(what_a_stream_has_on_its_way_fills_the_link),
 		cmocka_unit_test(scattered_reads_are_no_stream),
 		cmocka_unit_test(a_stream_is_fetched_ahead_once_and_ever_further),
