@@ -295,6 +295,6 @@ int main(int argc, char **argv)
 		CACHE_DIR_TEST(every_read_is_of_the_version_that_was_opened),
 	};
 
-	only_seed = argc > 1 ? (unsigned int)atoi(argv[1]) : 0;
+	only_seed = argc > 1 ? (unsigned int)strtoul(argv[1], NULL, 10) : 0;
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
