@@ -175,9 +175,9 @@ static bool known_version(
 	       ret->size == opts->expected_size;
 }
 
-/* Asks what is there. @known may be NULL. */
-static int probe(struct http_image *h, const struct http_version *known, struct http_fetch *ret,
-	struct err *e)
+/* Asks what is there. Of a version that is @known, and so perhaps in a cache, one byte will do; a
+ * conditional request, answered with 304, would not tell whether there are ranges. */
+static int probe(struct http_image *h, bool known, struct http_fetch *ret, struct err *e)
 {
 	struct target t = { h->first, 0 };
 
@@ -185,8 +185,7 @@ static int probe(struct http_image *h, const struct http_version *known, struct 
 		.remote = &h->remote,
 		.ask = {
 			.kind = HTTP_PROBE,
-			.len = HTTP_PROBE_BYTES,
-			.version = known,
+			.len = known ? 1 : HTTP_PROBE_BYTES,
 			.gzip_name = h->remote.gzip_name,
 		},
 		.sink = into_buffer,
@@ -232,14 +231,14 @@ static int establish(struct http_image *h, const struct source_opts *opts, unsig
 	bool has_known = known_version(&h->remote, opts, &known);
 	struct http_fetch f;
 	struct err why = { 0 };
-	int r = probe(h, has_known ? &known : NULL, &f, &why);
+	int r = probe(h, has_known, &f, &why);
 
 	*ret_flags = 0;
-	if (r == 0 && f.verdict.answer != HTTP_SAME) {
+	if (r == 0) {
 		r = take_answer(h, &f, ret_flags, &why);
-	} else if (has_known && (r == 0 || f.temporary)) {
+	} else if (has_known && f.temporary) {
 		h->remote.version = known;
-		h->remote.unconfirmed = r < 0;
+		h->remote.unconfirmed = true;
 		r = 0;
 	}
 	http_headers_clear(&f.head);

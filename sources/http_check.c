@@ -248,14 +248,6 @@ struct http_verdict http_check(const struct http_ask *ask, const struct http_hea
 	if (h->status == 200 || h->status == 206) {
 		return check_success(ask, h);
 	}
-	if (h->status == 304 && ask->kind == HTTP_PROBE && ask->version) {
-		if (h->etag[0] && !http_version_matches(ask->version, h)) {
-			return http_verdict_error(HTTP_FATAL, -EPROTO,
-				"the server says that nothing changed (304), but names another "
-				"version");
-		}
-		return (struct http_verdict){ .answer = HTTP_SAME, .total = ask->version->size };
-	}
 	if (is_redirect(h->status)) {
 		if (!h->location) {
 			return http_verdict_error(HTTP_FATAL, -EPROTO,

@@ -13,7 +13,7 @@
 #include "sources/http_version.h"
 
 enum http_kind {
-	HTTP_PROBE,       /* the first HTTP_PROBE_BYTES, of whatever version there is */
+	HTTP_PROBE,       /* the first bytes, of whatever version there is */
 	HTTP_PROBE_PLAIN, /* the same without asking for a range */
 	HTTP_RANGE,       /* a range of a known version */
 	HTTP_WHOLE,       /* all of a known version, from a server without ranges */
@@ -25,14 +25,13 @@ struct http_ask {
 	enum http_kind kind;
 	uint64_t off; /* what is wanted; off + len <= size of the version */
 	uint64_t len;
-	const struct http_version *version; /* RANGE, WHOLE: not NULL. PROBE: what would be 304 */
+	const struct http_version *version; /* of RANGE and WHOLE */
 	bool credentials;                   /* some were sent */
 	bool gzip_name;                     /* the URL says that the file itself is gzip */
 };
 
 enum http_answer {
 	HTTP_ACCEPT,    /* take the body: it begins at `body_off` and has `body_len` bytes */
-	HTTP_SAME,      /* 304 */
 	HTTP_MOVED,     /* see location */
 	HTTP_AGAIN,     /* may pass: try again */
 	HTTP_REFUSED,   /* final, unless the URL came from a redirect that has expired */

@@ -246,7 +246,6 @@ static next_step after(struct attempts *a, struct http_request *q, struct err *e
 {
 	switch (q->verdict.answer) {
 	case HTTP_DONE:
-	case HTTP_SAME:
 		return finish(a, q);
 	case HTTP_MORE:
 		return is_probe(a) ? finish(a, q) : 0;

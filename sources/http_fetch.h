@@ -21,7 +21,7 @@ struct http_fetch {
 
 	/* the answer, on success */
 	struct http_headers head;    /* the caller clears it, also after a failure */
-	struct http_verdict verdict; /* HTTP_DONE, HTTP_SAME, HTTP_MORE (a probe without total) */
+	struct http_verdict verdict; /* HTTP_DONE, HTTP_MORE (a probe without total) */
 	uint64_t got;
 	bool temporary; /* after a failure: it was one that may pass */
 };

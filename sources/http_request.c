@@ -134,9 +134,7 @@ static void set_headers(struct exchange *x, CURL *easy)
 			q->ask.off + q->ask.len - 1);
 		add_header(x, "Range", range);
 	}
-	if (q->ask.kind == HTTP_PROBE && v && v->etag[0]) {
-		add_header(x, "If-None-Match", v->etag);
-	} else if (q->ask.kind == HTTP_RANGE && http_version_strong(v)) {
+	if (q->ask.kind == HTTP_RANGE && http_version_strong(v)) {
 		add_header(x, "If-Match", v->etag);
 	} else if (q->ask.kind == HTTP_RANGE && v->if_range) {
 		add_header(x, "If-Range", v->last_modified);

@@ -480,6 +480,38 @@ static void an_unconfirmed_image_may_turn_out_to_have_no_ranges(void **state)
 	assert_true(fake_matches(buf, 1, MIB(5), 16));
 }
 
+static void do_nothing(struct tiny_server *s)
+{
+	(void)s;
+}
+
+static void a_known_version_is_confirmed_with_one_byte(void **state)
+{
+	struct fixture *f = *state;
+	CLEANUP(image_closep) struct image *img = reopen(f, do_nothing);
+	uint8_t buf[16];
+
+	assert_int_equal(f->server->requests, 2);
+	assert_int_equal(number(img, "bytes_fetched"), 1);
+	assert_int_equal(number(img, "unconfirmed"), 0);
+	assert_int_equal(img->flags, 0);
+	assert_int_equal(image_read_at(img, buf, 16, 0, NULL), 0);
+	assert_true(fake_matches(buf, 1, 0, 16));
+}
+
+static void a_known_version_without_ranges_is_read_in_order_again(void **state)
+{
+	struct fixture *f = *state;
+	CLEANUP(image_closep) struct image *img = NULL;
+	uint8_t buf[16];
+
+	f->server->ranges = false;
+	img = reopen(f, do_nothing);
+	assert_int_equal(img->flags, IMAGE_SEQUENTIAL);
+	assert_int_equal(image_read_at(img, buf, 16, MIB(5), NULL), 0);
+	assert_true(fake_matches(buf, 1, MIB(5), 16));
+}
+
 static void a_refusal_at_open_is_final(void **state)
 {
 	static const struct {
@@ -539,6 +571,8 @@ int main(void)
 		TEST(a_known_version_opens_while_the_server_is_silent),
 		TEST(a_version_that_proves_to_be_gone_is_stale),
 		TEST(an_unconfirmed_image_may_turn_out_to_have_no_ranges),
+		TEST(a_known_version_is_confirmed_with_one_byte),
+		TEST(a_known_version_without_ranges_is_read_in_order_again),
 		TEST(a_refusal_at_open_is_final),
 		TEST(a_changed_image_opens_as_what_it_is_now),
 	};

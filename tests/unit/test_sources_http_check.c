@@ -198,18 +198,6 @@ static void the_probe_learns_the_size(void **state)
 		-EPROTO);
 }
 
-static void not_modified_confirms_only_the_version_that_was_named(void **state)
-{
-	struct http_ask ask = { .kind = HTTP_PROBE, .len = HTTP_PROBE_BYTES, .version = &strong };
-
-	(void)state;
-	expect(judge(&ask, "HTTP/1.1 304 x"), HTTP_SAME, 0);
-	expect(judge(&ask, "HTTP/1.1 304 x\nETag: \"v1\""), HTTP_SAME, 0);
-	expect(judge(&ask, "HTTP/1.1 304 x\nETag: \"v2\""), HTTP_FATAL, -EPROTO);
-	ask.version = NULL;
-	expect(judge(&ask, "HTTP/1.1 304 x"), HTTP_FATAL, -EPROTO);
-}
-
 static void a_file_without_ranges_must_be_the_same_all_the_way(void **state)
 {
 	struct http_ask ask = { .kind = HTTP_WHOLE, .off = 500, .len = 100, .version = &strong };
@@ -350,7 +338,6 @@ int main(void)
 		cmocka_unit_test(the_whole_file_is_never_the_range),
 		cmocka_unit_test(a_coded_body_is_refused_unless_the_file_itself_is_gzip),
 		cmocka_unit_test(the_probe_learns_the_size),
-		cmocka_unit_test(not_modified_confirms_only_the_version_that_was_named),
 		cmocka_unit_test(a_file_without_ranges_must_be_the_same_all_the_way),
 		cmocka_unit_test(statuses_fall_into_their_classes),
 		cmocka_unit_test(digest_is_tried_only_with_credentials_and_without_basic),

@@ -83,9 +83,15 @@ static bool send_file(const struct tiny_server *s, int fd, const char *request)
 	uint64_t to = size;
 	char head[512];
 	char tag[64] = "";
+	char same[64] = "";
 
 	if (s->version) {
 		snprintf(tag, sizeof(tag), "ETag: \"v%d\"\r\n", s->version);
+		snprintf(same, sizeof(same), "If-None-Match: \"v%d\"\r\n", s->version);
+	}
+	if (same[0] && strstr(request, same)) {
+		snprintf(head, sizeof(head), "HTTP/1.1 304 x\r\n%s\r\n", tag);
+		return transmit(fd, head, strlen(head));
 	}
 	if (s->ranges && range) {
 		from = strtoull(range + 13, NULL, 10);
