@@ -19,6 +19,8 @@ static const struct verb verbs[] = {
 	{ "mount", VERB_MOUNT, "[options] SOURCE... MOUNTPOINT",
 		"show disk images as local raw files, fetched as they are read", 2, -1, mount_run },
 	{ "umount", VERB_UMOUNT, "[options] MOUNTPOINT", "end a mount", 1, 1, umount_run },
+	{ "copy", VERB_COPY, "[options] SOURCE TARGET",
+		"fill a file or a block device with the disk of an image", 2, 2, copy_verb_run },
 	{ "info", VERB_INFO, "[options] SOURCE",
 		"show formats, sizes, version and what is cached of an image", 1, 1, info_run },
 	{ "map", VERB_MAP, "[options] SOURCE", "show where an image has data and where holes", 1, 1,

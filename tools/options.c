@@ -26,6 +26,7 @@ enum kind {
 
 enum group {
 	GROUP_MOUNT,
+	GROUP_COPY,
 	GROUP_VOLUME,
 	GROUP_SOURCE,
 	GROUP_CACHE,
@@ -33,9 +34,10 @@ enum group {
 	GROUP_COUNT
 };
 
-static const char *const group_title[] = { "Mount", "Volume", "Source", "Cache", "General" };
+static const char *const group_title[] = { "Mount", "Copy", "Volume", "Source", "Cache",
+	"General" };
 
-#define READS_SOURCE (VERB_MOUNT | VERB_INFO | VERB_MAP)
+#define READS_SOURCE (VERB_MOUNT | VERB_INFO | VERB_MAP | VERB_COPY)
 #define ALL_VERBS    (~0U)
 
 #define FIELD(f) offsetof(struct options, f)
@@ -60,6 +62,21 @@ static const struct option_row {
 		"let other users read the files" },
 	{ "readahead", 0, KIND_QUANTITY, FIELD(readahead), FIELD(readahead_given), "SIZE",
 		VERB_MOUNT, GROUP_MOUNT, "fetch at most SIZE ahead of a reader; 0: nothing" },
+
+	{ "size", 0, KIND_QUANTITY, FIELD(size), FIELD(size_given), "SIZE", VERB_COPY, GROUP_COPY,
+		"make a file SIZE large, zeros behind the disk" },
+	{ "preallocation", 0, KIND_TEXT, FIELD(preallocation), NO_FIELD, "MODE", VERB_COPY,
+		GROUP_COPY, "off, falloc (reserve all) or full (write all)" },
+	{ "target-is-zero", 0, KIND_FLAG, FIELD(target_is_zero), NO_FIELD, NULL, VERB_COPY,
+		GROUP_COPY, "the target reads as zeros: write only data" },
+	{ "verify", 0, KIND_FLAG, FIELD(verify), NO_FIELD, NULL, VERB_COPY, GROUP_COPY,
+		"read the target back and compare" },
+	{ "force", 0, KIND_FLAG, FIELD(force), NO_FIELD, NULL, VERB_COPY, GROUP_COPY,
+		"replace a file that exists" },
+	{ "progress", 0, KIND_TEXT, FIELD(progress), NO_FIELD, "HOW", VERB_COPY, GROUP_COPY,
+		"auto, plain, json or none" },
+	{ "rate", 0, KIND_QUANTITY, FIELD(rate), FIELD(rate_given), "SIZE", VERB_COPY, GROUP_COPY,
+		"read at most SIZE a second" },
 
 	{ "size", 0, KIND_QUANTITY, FIELD(size), FIELD(size_given), "SIZE", VERB_VOLUME,
 		GROUP_VOLUME, "create: how large it is, like 2Gi" },

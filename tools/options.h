@@ -62,12 +62,21 @@ struct options {
 	bool size_given;
 	uint64_t size;
 
+	/* copy */
+	char *preallocation;
+	bool target_is_zero;
+	bool verify;
+	bool force;
+	char *progress;
+	bool rate_given;
+	uint64_t rate;
+
 	/* volume */
 	char *file;
 	char *node;
 	char *storage_class;
 
-	/* what is left: SOURCE, MOUNTPOINT; borrowed from argv */
+	/* what is left: SOURCE, MOUNTPOINT, TARGET; borrowed from argv */
 	char **args;
 	int arg_count;
 };

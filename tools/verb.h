@@ -16,6 +16,7 @@ enum verb_bit {
 	VERB_MAP = 1U << 3,
 	VERB_STATUS = 1U << 4,
 	VERB_CACHE = 1U << 5,
+	VERB_COPY = 1U << 6,
 	VERB_VOLUME = 1U << 7,
 };
 
@@ -37,6 +38,7 @@ int info_run(const struct options *o);
 int map_run(const struct options *o);
 int status_run(const struct options *o);
 int cache_run(const struct options *o);
+int copy_verb_run(const struct options *o);
 int volume_run(const struct options *o);
 
 #endif

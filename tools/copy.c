@@ -1,0 +1,339 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* One copy from its first check to its last fsync. */
+#include "tools/copy.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <inttypes.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "core/bytes.h"
+#include "core/cleanup.h"
+#include "core/log.h"
+#include "core/report.h"
+#include "tools/copy_engine.h"
+#include "tools/copy_plan.h"
+#include "tools/stack.h"
+
+/* More than processors: some wait for the network, some decode, some write. */
+#define COPY_THREADS 8
+/* What is hinted at ahead of the readers, bytes of the disk. */
+#define COPY_WINDOW MIB(16)
+/* Memory for what was fetched and not yet decoded. */
+#define COPY_MEMORY MIB(32)
+/* The beginning of the target that waits for the checksum. */
+#define COPY_HEAD MIB(1)
+
+struct copy {
+	const struct copy_job *job;
+	struct options options; /* the job's, made fit for reading everything once */
+	struct stack_env *env;
+	struct stack *stack;
+	struct sink *sink;
+	struct copy_plan plan;
+	struct copy_engine engine;
+	struct progress progress;
+	const char *phase;
+	enum exitcode blame; /* of what is being done: the exit code when it fails */
+};
+
+static atomic_bool stop;
+
+static void on_signal(int number)
+{
+	(void)number;
+	stop = true;
+}
+
+/* From here on there is something to leave in order. What is ignored stays ignored. */
+static void catch_signals(struct sigaction ret_old[2])
+{
+	struct sigaction act = { .sa_handler = on_signal };
+
+	stop = false;
+	sigaction(SIGINT, NULL, &ret_old[0]);
+	sigaction(SIGTERM, NULL, &ret_old[1]);
+	if (ret_old[0].sa_handler != SIG_IGN) {
+		sigaction(SIGINT, &act, NULL);
+	}
+	sigaction(SIGTERM, &act, NULL);
+}
+
+static void release_signals(const struct sigaction old[2])
+{
+	sigaction(SIGINT, &old[0], NULL);
+	sigaction(SIGTERM, &old[1], NULL);
+}
+
+static double now_s(void)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	return (double)t.tv_sec + (double)t.tv_nsec / 1e9;
+}
+
+/* What was read once is not read again: the cache only carries bytes from those who fetch to those
+ * who decode, and what comes next is known better than any guess. */
+static void choose_options(struct copy *c)
+{
+	c->options = *c->job->options;
+	if (!c->options.cache_dir) {
+		c->options.no_cache = true;
+		c->options.cache_size = COPY_MEMORY;
+	}
+	c->options.readahead_given = true;
+	c->options.readahead = 0;
+}
+
+static int open_source(struct copy *c, struct err *e)
+{
+	int r;
+
+	c->blame = EXITCODE_USAGE;
+	r = stack_env_open(&c->options, &c->env, e);
+	if (r == 0) {
+		r = stack_open(c->env, c->job->source, &c->stack, e);
+		c->blame = r < 0 ? exitcode_of_source(r) : EXITCODE_OK;
+	}
+	return r;
+}
+
+/* A partition table counts in sectors of the size that it was made for. */
+static int check_sectors(struct copy *c, struct err *e)
+{
+	struct image *image = c->stack->image;
+	uint8_t head[520];
+	int r;
+
+	if (c->sink->sector <= 512 || image->size < sizeof(head)) {
+		return 0;
+	}
+	r = image_read_at(image, head, sizeof(head), 0, e);
+	if (r < 0) {
+		c->blame = exitcode_of_source(r);
+		return r;
+	}
+	if (memcmp(head + 512, "EFI PART", 8) == 0) {
+		return err_set(e, -ENOTSUP,
+			"the image has a partition table for sectors of 512 bytes, and %s has "
+			"sectors of %" PRIu32 ": nothing would find its partitions; use a device "
+			"with sectors of 512 bytes",
+			c->job->target, c->sink->sector);
+	}
+	return 0;
+}
+
+static int check_size(const struct copy *c, struct err *e)
+{
+	uint64_t size = c->stack->image->size;
+
+	if (c->job->size && c->job->size < size) {
+		return err_set(e, -EFBIG,
+			"the image has %" PRIu64 " bytes, and the target shall only have %" PRIu64,
+			size, c->job->size);
+	}
+	return 0;
+}
+
+static int open_target(struct copy *c, struct err *e)
+{
+	const struct copy_job *job = c->job;
+	struct sink_opts opts = {
+		.path = job->target,
+		.size = job->size ? job->size : c->stack->image->size,
+		.prealloc = job->preallocation,
+		.force = job->force,
+		.is_zero = job->target_is_zero,
+	};
+	int r;
+
+	c->blame = EXITCODE_TARGET;
+	r = check_size(c, e);
+	if (r == 0) {
+		r = sink_open(&opts, &c->sink, e);
+	}
+	return r < 0 ? r : check_sectors(c, e);
+}
+
+static int make_plan(struct copy *c, struct err *e)
+{
+	struct image *image = c->stack->image;
+	int r = copy_plan_make(image, &c->plan, e);
+
+	if (r < 0) {
+		c->blame = exitcode_of_source(r);
+		return r;
+	}
+	r = copy_plan_add_tail(&c->plan, image->size, c->sink->size, e);
+	if (r < 0) {
+		c->blame = EXITCODE_FAILED;
+	}
+	return r;
+}
+
+static int tick(void *ctx, struct err *e)
+{
+	struct copy *c = ctx;
+	bool verifies = strcmp(c->phase, "verify") == 0;
+
+	(void)e;
+	progress_tell(&c->progress, c->phase,
+		verifies ? c->engine.counters.verified : c->engine.counters.data);
+	return 0;
+}
+
+static int transfer(struct copy *c, struct err *e)
+{
+	enum copy_side side = COPY_SIDE_TARGET;
+	int r;
+
+	c->engine.image = c->stack->image;
+	c->engine.sink = c->sink;
+	c->engine.plan = &c->plan;
+	c->engine.threads = COPY_THREADS;
+	c->engine.rate = c->job->rate;
+	c->engine.window = COPY_WINDOW;
+	c->engine.stop = &stop;
+	c->engine.tick = tick;
+	c->engine.ctx = c;
+	c->engine.sums = calloc(c->plan.count + 1, sizeof(*c->engine.sums));
+	if (!c->engine.sums) {
+		c->blame = EXITCODE_FAILED;
+		return err_set(e, -ENOMEM, "out of memory");
+	}
+	c->phase = "copy";
+	progress_begin(&c->progress, c->job->progress, c->plan.data_bytes);
+	r = copy_engine_run(&c->engine, &side, e);
+	if (r < 0) {
+		c->blame = side == COPY_SIDE_SOURCE ? exitcode_of_source(r) : EXITCODE_TARGET;
+	}
+	return r;
+}
+
+static int verify(struct copy *c, struct err *e)
+{
+	enum copy_side side;
+	int r;
+
+	if (!c->job->verify) {
+		return 0;
+	}
+	c->phase = "verify";
+	r = copy_engine_verify(&c->engine, &side, e);
+	c->blame = r == -ENOKEY ? EXITCODE_MISMATCH : EXITCODE_TARGET;
+	return r;
+}
+
+/* Preallocation is a promise about space; whether it was kept is measured. */
+static void check_allocation(const struct copy *c)
+{
+	uint64_t allocated;
+	struct err e;
+
+	if (c->job->preallocation == SINK_PREALLOC_OFF) {
+		return;
+	}
+	if (c->sink->ops->allocated(c->sink, &allocated, &e) < 0) {
+		log_info("%s: what it allocates is its own affair", e.text);
+	} else if (allocated < c->sink->size) {
+		log_warn("%s occupies %" PRIu64 " of its %" PRIu64
+			 " bytes: the storage below does not keep zeros that are written to it, so "
+			 "nothing is reserved for them",
+			c->job->target, allocated, c->sink->size);
+	}
+}
+
+static int finish(struct copy *c, struct err *e)
+{
+	int r;
+
+	c->blame = EXITCODE_TARGET;
+	r = c->sink->ops->flush(c->sink, e);
+	if (r == 0) {
+		r = verify(c, e);
+	}
+	if (r == 0) {
+		check_allocation(c);
+	}
+	return r;
+}
+
+static uint64_t fetched(struct image *image)
+{
+	CLEANUP(report_clear) struct report r = REPORT_INIT;
+	const struct report_item *item;
+
+	image_report(image, &r);
+	item = report_find(&r, "http", "bytes_fetched");
+	return item ? item->number : 0;
+}
+
+static void fill_result(const struct copy *c, double seconds, struct copy_result *ret)
+{
+	const struct copy_counters *n = &c->engine.counters;
+
+	*ret = (struct copy_result){
+		.size = c->stack ? c->stack->image->size : 0,
+		.target_size = c->sink ? c->sink->size : 0,
+		.fetched = c->stack ? fetched(c->stack->image) : 0,
+		.read = n->read,
+		.written = n->written,
+		.zeroed = n->zeroed,
+		.skipped = n->skipped,
+		.seconds = seconds,
+	};
+}
+
+static void copy_clear(struct copy *c)
+{
+	free(c->engine.sums);
+	free(c->engine.head);
+	copy_plan_clear(&c->plan);
+	sink_close(c->sink);
+	stack_close(c->stack);
+	stack_env_close(c->env);
+}
+
+static int fill_target(struct copy *c, struct err *e)
+{
+	int r = open_target(c, e);
+
+	if (r == 0) {
+		r = make_plan(c, e);
+	}
+	if (r == 0) {
+		r = transfer(c, e);
+	}
+	if (r == 0) {
+		r = finish(c, e);
+	}
+	progress_end(&c->progress, r == 0);
+	return r;
+}
+
+int copy_run(const struct copy_job *job, struct copy_result *ret, struct err *e)
+{
+	struct copy c = { .job = job, .phase = "copy", .progress.mode = PROGRESS_NONE };
+	struct sigaction old[2];
+	double begun = now_s();
+	int r;
+
+	choose_options(&c);
+	r = open_source(&c, e);
+	if (r == 0) {
+		catch_signals(old);
+		r = fill_target(&c, e);
+		release_signals(old);
+	}
+	fill_result(&c, now_s() - begun, ret);
+	if (r < 0) {
+		assert(c.blame != EXITCODE_OK);
+		ret->exitcode = r == -ECANCELED ? EXITCODE_FAILED : c.blame;
+	}
+	copy_clear(&c);
+	return r;
+}

@@ -1,0 +1,92 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* `lazydisk copy`: the disk of an image into a file or onto a block device. */
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "tools/copy.h"
+#include "tools/exitcode.h"
+#include "tools/options.h"
+#include "tools/stack.h"
+#include "tools/verb.h"
+
+static int parse_preallocation(const char *text, enum sink_prealloc *ret, struct err *e)
+{
+	if (!text || strcmp(text, "off") == 0) {
+		*ret = SINK_PREALLOC_OFF;
+	} else if (strcmp(text, "falloc") == 0) {
+		*ret = SINK_PREALLOC_FALLOC;
+	} else if (strcmp(text, "full") == 0) {
+		*ret = SINK_PREALLOC_FULL;
+	} else {
+		return err_set(
+			e, -EINVAL, "--preallocation: '%s' is not off, falloc or full", text);
+	}
+	return 0;
+}
+
+static int make_job(const struct options *o, struct copy_job *ret, struct err *e)
+{
+	struct copy_job job = {
+		.options = o,
+		.source = o->args[0],
+		.target = o->args[1],
+		.size = o->size,
+		.force = o->force,
+		.target_is_zero = o->target_is_zero,
+		.verify = o->verify,
+		.rate = o->rate,
+	};
+	int r = stack_check(o, e);
+
+	if (r == 0) {
+		r = parse_preallocation(o->preallocation, &job.preallocation, e);
+	}
+	if (r == 0) {
+		r = progress_parse(o->progress, &job.progress, e);
+	}
+	if (r == 0 && ((o->size_given && o->size == 0) || (o->rate_given && o->rate == 0))) {
+		r = err_set(e, -EINVAL, "--%s: it must be more than 0",
+			o->size_given && o->size == 0 ? "size" : "rate");
+	}
+	if (r == 0) {
+		*ret = job;
+	}
+	return r;
+}
+
+static double mib(uint64_t bytes)
+{
+	return (double)bytes / 1048576;
+}
+
+static void summarise(const struct copy_job *job, const struct copy_result *result)
+{
+	if (job->progress != PROGRESS_AUTO && job->progress != PROGRESS_PLAIN) {
+		return;
+	}
+	fprintf(stderr,
+		"%s: %.1f MiB fetched, %.1f MiB written, %.1f MiB zeroed, %.1f MiB found done, in "
+		"%.1f s (%.1f MiB/s)\n",
+		job->target, mib(result->fetched), mib(result->written), mib(result->zeroed),
+		mib(result->skipped), result->seconds,
+		result->seconds > 0 ? mib(result->read + result->skipped) / result->seconds : 0);
+}
+
+int copy_verb_run(const struct options *o)
+{
+	struct copy_result result;
+	struct copy_job job = { 0 };
+	struct err e;
+	int r = make_job(o, &job, &e);
+
+	if (r < 0) {
+		return exitcode_report(&e, EXITCODE_USAGE);
+	}
+	r = copy_run(&job, &result, &e);
+	if (r < 0) {
+		return exitcode_report(&e, result.exitcode);
+	}
+	summarise(&job, &result);
+	return EXITCODE_OK;
+}
