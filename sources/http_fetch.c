@@ -144,12 +144,12 @@ static next_step check_restart(const struct attempts *a, struct err *e)
 	if (f->ask.kind != HTTP_WHOLE) {
 		return 0;
 	}
-	if (f->got > 0 && !http_version_has_validator(f->ask.version)) {
+	if (f->remote->streamed && !http_version_has_validator(f->ask.version)) {
 		return err_set(e, -ESTALE,
-			"%s: the transfer broke off after %" PRIu64
-			" bytes; the server serves neither ranges nor a version (ETag, "
-			"Last-Modified), so it cannot be continued safely",
-			f->remote->label, f->ask.off + f->got);
+			"%s: the transfer did not bring all that is wanted; the server serves "
+			"neither ranges nor a version (ETag, Last-Modified), so nobody knows "
+			"whether another one is of the same bytes: open it again to start over",
+			f->remote->label);
 	}
 	if (a->restarts > RESTARTS_MAX && !f->hard) {
 		return err_set(e, -ETIMEDOUT,
@@ -300,6 +300,7 @@ static void note_progress(struct attempts *a, const struct http_request *q)
 		f->got = q->got;
 	} else if (q->got > 0) {
 		f->got += q->got;
+		f->remote->streamed |= f->ask.kind == HTTP_WHOLE;
 		a->failures = 0;
 		a->stalls = 0;
 		a->restarts = 0;
@@ -318,8 +319,11 @@ static next_step attempt(struct attempts *a, struct err *e)
 {
 	struct http_fetch *f = a->f;
 	struct http_request q;
-	next_step step;
+	next_step step = check_restart(a, e);
 
+	if (step < 0) {
+		return step;
+	}
 	if (f->remote->changed) {
 		return err_set(e, -ESTALE,
 			"%s: the image changed on the server since it was opened",

@@ -21,6 +21,7 @@ struct http_remote {
 	_Atomic bool changed;     /* the server has another version: nothing is fetched any more */
 	_Atomic bool unconfirmed; /* the server was not reached yet; version is from before */
 	_Atomic bool no_ranges;
+	_Atomic bool streamed;       /* bytes of a transfer of all of it were handed over */
 	_Atomic uint64_t gave_up_ms; /* net_now_ms() when retries were spent; 0 after a byte came */
 	_Atomic bool stopped;        /* nobody waits any more: all requests end */
 

@@ -405,6 +405,29 @@ static void without_ranges_and_version_a_break_is_the_end(void **state)
 	assert_non_null(strstr(e.text, "neither ranges nor a version"));
 }
 
+/* The kernel and the cache ask again for what failed. */
+static void without_ranges_and_version_nothing_is_joined_to_what_broke(void **state)
+{
+	struct fixture *f = *state;
+	CLEANUP(image_closep) struct image *img = NULL;
+	struct collected c = { 0, true };
+	struct err e = { 0 };
+	unsigned int requests;
+
+	f->server->ranges = false;
+	f->server->version = 0;
+	img = open_with(f, NULL);
+	f->server->cut_after = MIB(1);
+	assert_int_equal(image_stream_at(img, 0, MIB(8), collect, &c, NULL), -ESTALE);
+	f->server->cut_after = 0;
+	f->server->seed = 2;
+	requests = f->server->requests;
+	assert_int_equal(image_stream_at(img, MIB(1), MIB(7), collect, &c, &e), -ESTALE);
+	assert_non_null(strstr(e.text, "neither ranges nor a version"));
+	assert_int_equal(c.next, MIB(1));
+	assert_int_equal(f->server->requests, requests);
+}
+
 static void images_without_a_version_have_ids_of_their_own(void **state)
 {
 	struct fixture *f = *state;
@@ -568,6 +591,7 @@ int main(void)
 		TEST(without_ranges_a_break_starts_over_unseen),
 		TEST(without_ranges_a_server_may_be_away_for_a_while),
 		TEST(without_ranges_and_version_a_break_is_the_end),
+		TEST(without_ranges_and_version_nothing_is_joined_to_what_broke),
 		TEST(images_without_a_version_have_ids_of_their_own),
 		TEST(a_known_version_opens_while_the_server_is_silent),
 		TEST(a_version_that_proves_to_be_gone_is_stale),
