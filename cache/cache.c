@@ -24,7 +24,7 @@
 #include "core/workq.h"
 
 #define DEFAULT_FETCHES 32U
-#define DEFAULT_MEMORY  MIB(64)
+#define DEFAULT_MEMORY  MIB(48)
 /* Memory for what a cache directory does not take. */
 #define SPILL     MIB(40)
 #define IN_FLIGHT MIB(48)

@@ -32,7 +32,7 @@ struct cache_opts {
 	bool existing; /* @dir must be a cache already: nothing is created, -ENOENT when it is none,
 			  and any other error instead of memory mode. For those who look after it */
 	uint64_t max_size; /* bytes on disk; 0: no limit but min_free. In memory mode: bytes of RAM,
-			      default 64 MiB */
+			      default 48 MiB */
 	uint64_t min_free; /* bytes to leave free on the file system; 0: default max(5 %, 1 GiB), of
 			      a small one a tenth */
 	uint64_t readahead; /* cap of one stream's readahead window, bytes; 0: default */

@@ -32,10 +32,11 @@ def test_a_raw_image_opens_with_two_requests(lazydisk, bad, images):
 
 
 @pytest.mark.parametrize("variant", ["plain", "zlib", "cluster-512", "cluster-2m", "ext-l2"])
-def test_a_qcow2_opens_with_three_requests(lazydisk, bad, images, variant):
+def test_a_qcow2_opens_with_few_requests(lazydisk, bad, images, variant):
+    """Three for what opening waits for; its tables, which are then fetched ahead, may add to that."""
     url = bad.file("/sample.qcow2", load(images.variant(variant)))
     requests, mount = opening(lazydisk, bad, url)
-    assert 1 <= len(requests) <= 3, [(r.method, r.headers.get("range")) for r in requests]
+    assert 1 <= len(requests) <= 5, [(r.method, r.headers.get("range")) for r in requests]
     mount.umount()
 
 
