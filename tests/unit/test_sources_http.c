@@ -327,6 +327,37 @@ static void a_stream_goes_on_where_it_broke(void **state)
 	assert_int_equal(number(img, "bytes_fetched"), MIB(7) + 100);
 }
 
+/* As a cache on a slow disk does. */
+static int collect_slowly(void *ctx, uint64_t off, const void *buf, size_t n)
+{
+	struct collected *c = ctx;
+
+	if (c->next < MIB(1) && off + n >= MIB(1)) {
+		usleep(2200000);
+	}
+	return collect(ctx, off, buf, n);
+}
+
+static void a_slow_sink_is_no_silence_of_the_server(void **state)
+{
+	struct fixture *f = *state;
+	struct source_opts opts = { .timeout_s = 2 };
+	CLEANUP(image_closep) struct image *img = open_with(f, &opts);
+	struct collected c = { 0, true };
+	struct reader reader;
+
+	f->server->delay_us = 800000;
+	start_readers(&reader, 1, img);
+	while (f->server->requests < 2) {
+		usleep(1000);
+	}
+	f->server->delay_us = 0;
+	assert_int_equal(image_stream_at(img, 0, MIB(4), collect_slowly, &c, NULL), 0);
+	join_readers(&reader, 1);
+	assert_true(c.right && reader.right);
+	assert_int_equal(number(img, "retries"), 0);
+}
+
 static void a_sink_stops_its_stream(void **state)
 {
 	struct fixture *f = *state;
@@ -586,6 +617,7 @@ int main(void)
 		TEST(a_changed_image_is_noticed_once_and_for_all),
 		TEST(a_server_that_stops_serving_ranges_is_an_error),
 		TEST(a_stream_goes_on_where_it_broke),
+		TEST(a_slow_sink_is_no_silence_of_the_server),
 		TEST(a_sink_stops_its_stream),
 		TEST(without_ranges_the_file_is_read_in_order),
 		TEST(without_ranges_a_break_starts_over_unseen),
