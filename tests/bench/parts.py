@@ -112,9 +112,9 @@ def zlib(rig, table, quick):
                 theirs += rig.stream(disk.path, STREAM_BYTES, "--compare", right)
             with rig.lazydisk(f"{rig.near()}/programs.qcow2") as disk:
                 ours += rig.stream(disk.path, STREAM_BYTES, "--compare", right)
-        table.add(what, STREAM_BYTES / median(ours) / 1e6, "MB/s", None,
-                  f"{STREAM_BYTES / median(theirs) / 1e6:.0f} (local file)")
-        table.add("  of qemu-storage-daemon on the local file", median(theirs) / median(ours), "×",
+        table.add(what, STREAM_BYTES / min(ours) / 1e6, "MB/s", None,
+                  f"{STREAM_BYTES / min(theirs) / 1e6:.0f} (local file)")
+        table.add("  of qemu-storage-daemon on the local file", min(theirs) / min(ours), "×",
                   at_least(1.8))
 
 
@@ -183,16 +183,16 @@ def second_reads(rig, table, disk, right, rounds):
     for _ in range(rounds):
         native += rig.stream(right, RANDOM_BYTES, "--passes", 2)
         ours += rig.stream(disk.path, RANDOM_BYTES, "--passes", 2)
-    table.add("second read, from memory", RANDOM_BYTES / median(ours) / 1e9, "GB/s")
-    table.add(f"  of a native read ({RANDOM_BYTES / median(native) / 1e9:.1f} GB/s)",
-              median(native) / median(ours), "", at_least(0.45))
+    table.add("second read, from memory", RANDOM_BYTES / min(ours) / 1e9, "GB/s")
+    table.add(f"  of a native read ({RANDOM_BYTES / min(native) / 1e9:.1f} GB/s)",
+              min(native) / min(ours), "", at_least(0.45))
 
 
 def daemon_hits(rig, table, disk, rounds):
     before = disk.process.cpu_seconds()
     seconds = rig.stream(disk.path, RANDOM_BYTES, "--forget", "--passes", 2 * rounds)
     cpu = (disk.process.cpu_seconds() - before) / (2 * rounds * RANDOM_BYTES / GIB)
-    table.add("hits served by the daemon", RANDOM_BYTES / median(seconds) / 1e9, "GB/s")
+    table.add("hits served by the daemon", RANDOM_BYTES / min(seconds) / 1e9, "GB/s")
     table.add("  the daemon's CPU time", cpu, "s/GiB", at_most(0.2))
 
 
@@ -210,9 +210,9 @@ def remount_reads(rig, table, url, cache, rounds):
         native += rig.stream(right, RANDOM_BYTES)
     with rig.lazydisk(url, cache) as disk:
         rig.stream(disk.path, RANDOM_BYTES, "--compare", right)
-    table.add("after a remount, from the cache on disk", RANDOM_BYTES / median(ours) / 1e9, "GB/s")
-    table.add(f"  of a cold native read ({RANDOM_BYTES / median(native) / 1e9:.2g} GB/s)",
-              median(native) / median(ours), "", at_least(0.7))
+    table.add("after a remount, from the cache on disk", RANDOM_BYTES / min(ours) / 1e9, "GB/s")
+    table.add(f"  of a cold native read ({RANDOM_BYTES / min(native) / 1e9:.2g} GB/s)",
+              min(native) / min(ours), "", at_least(0.7))
     table.add("  fetched again", 100 * fetched / rounds / RANDOM_BYTES, "%", at_most(1))
 
 

@@ -42,8 +42,9 @@ def number(value):
 
 
 class Table:
-    def __init__(self):
+    def __init__(self, how=""):
         self.rows = []
+        self.how = how
         self.begun = time.localtime()
 
     def add(self, what, ours, unit="", target=None, qsd="", nbdkit=""):
@@ -77,7 +78,7 @@ class Table:
         return [row.what, ours, row.target, row.qsd, row.nbdkit, verdict]
 
     def markdown(self):
-        lines = [f"Measured {time.strftime('%Y-%m-%d', self.begun)} on {machine()}.", "",
+        lines = [f"Measured {time.strftime('%Y-%m-%d', self.begun)} on {machine()}{self.how}.", "",
                  "| | lazydisk | target | qemu-storage-daemon | nbdkit + nbdfuse | |",
                  "|---|---|---|---|---|---|"]
         for row in self.rows:
