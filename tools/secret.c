@@ -16,9 +16,8 @@
 #define VALUE_MAX    65536
 #define MANIFEST_MAX (1U << 20)
 
-/* The keys of a Secret: CDI's first, then those of type kubernetes.io/basic-auth. */
-static const char *const user_keys[] = { "accessKeyId", "username" };
-static const char *const password_keys[] = { "secretKey", "password" };
+const char *const secret_user_keys[2] = { "accessKeyId", "username" };
+const char *const secret_password_keys[2] = { "secretKey", "password" };
 
 void secret_wipe(char *text)
 {
@@ -115,9 +114,12 @@ static int read_key(const char *dir, const char *const keys[2], char **ret, stru
 
 static int load_directory(const char *path, struct secret *ret, struct err *e)
 {
-	int r = read_key(path, user_keys, &ret->user, e);
+	int r = read_key(path, secret_user_keys, &ret->user, e);
 
-	return r < 0 ? r : read_key(path, password_keys, &ret->password, e);
+	if (r == 0) {
+		r = read_key(path, secret_password_keys, &ret->password, e);
+	}
+	return r < 0 ? r : secret_settle(path, ret, e);
 }
 
 static int load_manifest(const char *path, struct secret *ret, struct err *e)
@@ -130,14 +132,13 @@ static int load_manifest(const char *path, struct secret *ret, struct err *e)
 }
 
 /* Both empty is anonymous; a Secret with neither key is a mistake. */
-static int settle(const char *path, struct secret *s, struct err *e)
+int secret_settle(const char *path, struct secret *s, struct err *e)
 {
 	int r;
 
 	if (!s->user && !s->password) {
 		return err_set(e, -EINVAL,
-			"--secret: %s has neither accessKeyId and secretKey nor username and "
-			"password",
+			"%s: has neither accessKeyId and secretKey nor username and password",
 			path);
 	}
 	if ((!s->user || !*s->user) && (!s->password || !*s->password)) {
@@ -145,7 +146,7 @@ static int settle(const char *path, struct secret *s, struct err *e)
 		return 0;
 	}
 	if (!s->user || !*s->user) {
-		return err_set(e, -EINVAL, "--secret: %s has a password but no user name", path);
+		return err_set(e, -EINVAL, "%s: has a password but no user name", path);
 	}
 	if (!s->password) {
 		s->password = strdup("");
@@ -167,10 +168,7 @@ int secret_load(const char *path, struct secret *ret, struct err *e)
 		return err_sys(e, errno, "--secret: cannot read %s", path);
 	}
 	r = S_ISDIR(st.st_mode) ? load_directory(path, ret, e) : load_manifest(path, ret, e);
-	if (r < 0) {
-		return err_wrap(e, r, "--secret");
-	}
-	return settle(path, ret, e);
+	return r < 0 ? err_wrap(e, r, "--secret") : 0;
 }
 
 /* RFC 9110, section 5.6.2 */
@@ -189,7 +187,7 @@ static bool is_token(const char *text, size_t len)
 	return len > 0;
 }
 
-static bool is_header(const char *line)
+bool secret_is_header(const char *line)
 {
 	const char *colon = strchr(line, ':');
 
@@ -226,7 +224,7 @@ static int collect_headers(const char *path, char *text, char **headers, struct 
 		if (!*line || *line == '#') {
 			continue;
 		}
-		if (!is_header(line)) {
+		if (!secret_is_header(line)) {
 			return err_set(e, -EINVAL,
 				"--header-file: %s, line %u: not a header; write \"Name: value\"",
 				path, number);

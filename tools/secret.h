@@ -7,6 +7,7 @@
 #ifndef TOOLS_SECRET_H
 #define TOOLS_SECRET_H
 
+#include <stdbool.h>
 #include <stddef.h>
 
 #include "core/err.h"
@@ -25,6 +26,27 @@ int secret_load(const char *path, struct secret *ret, struct err *e);
  * @path is for messages. Documents of another kind are skipped; two Secrets are refused. */
 int secret_manifest_parse(
 	const char *path, const char *text, size_t len, struct secret *ret, struct err *e);
+
+struct yamltree_node;
+
+/* The login in the Secret @root, checked as secret_load() does; @path is for messages. @ret is to
+ * be cleared in any case. */
+int secret_node_login(
+	const char *path, const struct yamltree_node *root, struct secret *ret, struct err *e);
+
+/* The value of @key in the Secret @root: stringData wins over data. -ENOENT: no such key; -EINVAL:
+ * not base64 text. */
+int secret_node_value(const struct yamltree_node *root, const char *key, char **ret);
+
+/* The keys of a Secret: CDI's first, then those of type kubernetes.io/basic-auth. */
+extern const char *const secret_user_keys[2];
+extern const char *const secret_password_keys[2];
+
+/* What was read becomes a login, or anonymous; refuses what cannot be one. */
+int secret_settle(const char *path, struct secret *s, struct err *e);
+
+/* Whether @line is "Name: value" and can be sent as a header. */
+bool secret_is_header(const char *line);
 
 /* The first line of @path. */
 int secret_read_password(const char *path, char **ret, struct err *e);

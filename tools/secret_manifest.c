@@ -1,173 +1,99 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The login in a Kubernetes Secret, written as YAML or JSON (which YAML includes). */
+/* The login in a Kubernetes Secret, written as YAML or JSON. */
 #include <errno.h>
 #include <stdbool.h>
-#include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
-#include <yaml.h>
 
-#include "core/cleanup.h"
+#include "tools/base64.h"
 #include "tools/secret.h"
+#include "tools/yamltree.h"
 
-static const char *scalar(const yaml_node_t *node)
+int secret_node_value(const struct yamltree_node *root, const char *key, char **ret)
 {
-	return node && node->type == YAML_SCALAR_NODE ? (const char *)node->data.scalar.value
-						      : NULL;
-}
-
-/* The value of @key in @map, or NULL. As for Kubernetes, the last of equal keys counts. */
-static yaml_node_t *lookup(yaml_document_t *doc, const yaml_node_t *map, const char *key)
-{
-	yaml_node_t *found = NULL;
-
-	if (!map || map->type != YAML_MAPPING_NODE) {
-		return NULL;
-	}
-	for (yaml_node_pair_t *pair = map->data.mapping.pairs.start;
-		pair < map->data.mapping.pairs.top; pair++) {
-		const char *name = scalar(yaml_document_get_node(doc, pair->key));
-
-		if (name && strcmp(name, key) == 0) {
-			found = yaml_document_get_node(doc, pair->value);
-		}
-	}
-	return found;
-}
-
-/* -1: no digit of base64 (RFC 4648, section 4) */
-static int base64_digit(char c)
-{
-	static const char digits[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
-				     "0123456789+/";
-	const char *p = c ? strchr(digits, c) : NULL;
-
-	return p ? (int)(p - digits) : -1;
-}
-
-/* Decodes @text, in which line ends are allowed, to a NUL-terminated string without NUL. */
-static char *base64_decode(const char *text)
-{
-	char *out = malloc(strlen(text) + 1);
-	uint32_t bits = 0;
-	unsigned int count = 0;
-	size_t n = 0;
-
-	if (!out) {
-		return NULL;
-	}
-	for (; *text && *text != '='; text++) {
-		int digit = base64_digit(*text);
-
-		if (*text == '\n' || *text == '\r' || *text == ' ') {
-			continue;
-		}
-		if (digit < 0) {
-			goto bad;
-		}
-		bits = bits << 6 | (uint32_t)digit;
-		if (++count % 4 != 1) {
-			out[n] = (char)(bits >> (count % 4 == 2 ? 4 : count % 4 == 3 ? 2 : 0));
-			if (!out[n++]) {
-				goto bad;
-			}
-		}
-	}
-	if (count % 4 == 1 || strspn(text, "=\r\n ") != strlen(text)) {
-		goto bad;
-	}
-	out[n] = '\0';
-	return out;
-bad:
-	explicit_bzero(out, n);
-	free(out);
-	return NULL;
-}
-
-/* One value: stringData wins over data. *ret stays NULL when there is no @key. */
-static int read_key(const char *path, yaml_document_t *doc, const yaml_node_t *root,
-	const char *key, char **ret, struct err *e)
-{
-	const char *plain = scalar(lookup(doc, lookup(doc, root, "stringData"), key));
-	const char *coded = scalar(lookup(doc, lookup(doc, root, "data"), key));
+	const char *plain = yamltree_text(yamltree_get(yamltree_get(root, "stringData"), key));
+	const char *coded = yamltree_text(yamltree_get(yamltree_get(root, "data"), key));
 
 	if (!plain && !coded) {
-		return 0;
+		return -ENOENT;
 	}
-	*ret = plain ? strdup(plain) : base64_decode(coded);
+	*ret = plain ? strdup(plain) : base64_decode_text(coded);
 	if (!*ret) {
-		return err_set(e, -EINVAL, "%s: the value of %s is not base64 text", path, key);
+		return -EINVAL;
 	}
 	secret_strip_newline(*ret);
 	return 0;
 }
 
-static int read_secret(const char *path, yaml_document_t *doc, const yaml_node_t *root,
-	struct secret *ret, struct err *e)
+/* The first of @keys that is there; *ret stays NULL when none is. */
+static int read_first(const char *path, const struct yamltree_node *root, const char *const keys[2],
+	char **ret, struct err *e)
 {
-	int r = read_key(path, doc, root, "accessKeyId", &ret->user, e);
+	for (int i = 0; i < 2; i++) {
+		int r = secret_node_value(root, keys[i], ret);
 
-	if (r == 0) {
-		r = read_key(path, doc, root, "secretKey", &ret->password, e);
+		if (r == 0) {
+			return 0;
+		}
+		if (r != -ENOENT) {
+			return err_set(e, -EINVAL, "%s: the value of %s is not base64 text", path,
+				keys[i]);
+		}
 	}
-	if (r == 0 && !ret->user) {
-		r = read_key(path, doc, root, "username", &ret->user, e);
-	}
-	if (r == 0 && !ret->password) {
-		r = read_key(path, doc, root, "password", &ret->password, e);
-	}
-	return r;
+	return 0;
 }
 
-/* 1: the document was a Secret. */
-static int read_document(
-	const char *path, yaml_document_t *doc, bool seen, struct secret *ret, struct err *e)
+int secret_node_login(
+	const char *path, const struct yamltree_node *root, struct secret *ret, struct err *e)
 {
-	const yaml_node_t *root = yaml_document_get_root_node(doc);
-	const char *kind = scalar(lookup(doc, root, "kind"));
-	int r;
+	int r = read_first(path, root, secret_user_keys, &ret->user, e);
 
-	if (!kind || strcmp(kind, "Secret") != 0) {
-		return 0;
+	if (r == 0) {
+		r = read_first(path, root, secret_password_keys, &ret->password, e);
 	}
-	if (seen) {
-		return err_set(e, -EINVAL, "%s: more than one Secret; give a file with one", path);
+	return r < 0 ? r : secret_settle(path, ret, e);
+}
+
+/* The only Secret of the file. */
+static int find_secret(const char *path, const struct yamltree *tree,
+	const struct yamltree_node **ret, struct err *e)
+{
+	const struct yamltree_node *found = NULL;
+
+	for (size_t i = 0; i < tree->count; i++) {
+		const char *kind = yamltree_text(yamltree_get(tree->documents[i], "kind"));
+
+		if (!kind || strcmp(kind, "Secret") != 0) {
+			continue;
+		}
+		if (found) {
+			return err_set(
+				e, -EINVAL, "%s: more than one Secret; give a file with one", path);
+		}
+		found = tree->documents[i];
 	}
-	r = read_secret(path, doc, root, ret, e);
-	return r < 0 ? r : 1;
+	if (!found) {
+		return err_set(
+			e, -EINVAL, "%s: not a Secret: no document of kind Secret in it", path);
+	}
+	*ret = found;
+	return 0;
 }
 
 int secret_manifest_parse(
 	const char *path, const char *text, size_t len, struct secret *ret, struct err *e)
 {
-	yaml_parser_t parser;
-	bool seen = false;
-	bool more = true;
-	int r = 0;
+	const struct yamltree_node *root = NULL;
+	struct yamltree tree;
+	int r = yamltree_parse(path, text, len, &tree, e);
 
-	if (!yaml_parser_initialize(&parser)) {
-		return err_set(e, -ENOMEM, "out of memory");
+	if (r < 0) {
+		return r;
 	}
-	yaml_parser_set_input_string(&parser, (const unsigned char *)text, len);
-	while (r >= 0 && more) {
-		yaml_document_t doc;
-
-		if (!yaml_parser_load(&parser, &doc)) {
-			r = err_set(e, -EINVAL, "%s, line %zu: not YAML: %s", path,
-				parser.problem_mark.line + 1,
-				parser.problem ? parser.problem : "cannot be read");
-			break;
-		}
-		more = yaml_document_get_root_node(&doc) != NULL;
-		if (more) {
-			r = read_document(path, &doc, seen, ret, e);
-			seen = seen || r > 0;
-		}
-		yaml_document_delete(&doc);
+	r = find_secret(path, &tree, &root, e);
+	if (r == 0) {
+		r = secret_node_login(path, root, ret, e);
 	}
-	yaml_parser_delete(&parser);
-	if (r >= 0 && !seen) {
-		r = err_set(e, -EINVAL, "%s: not a Secret: no document of kind Secret in it", path);
-	}
-	return r < 0 ? r : 0;
+	yamltree_clear(&tree);
+	return r;
 }

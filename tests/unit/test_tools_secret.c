@@ -184,10 +184,10 @@ static void a_manifest_that_is_none_is_refused(void **state)
 	REFUSE_MANIFEST("kind: Secret\ndata: {accessKeyId: \"YQpi\", secretKey: YQ==}\n",
 		"one line of text");
 	REFUSE_MANIFEST("kind: Secret\ndata: {a: b}\n---\nkind: Secret\n", "more than one Secret");
-	REFUSE_MANIFEST("kind: Secret\ndata: {geheim\n", "line");
-	REFUSE_MANIFEST("kind: Secret\n\0\xff\xfe", "line");
-	REFUSE_MANIFEST("kind: *x\n", "line");
-	REFUSE_MANIFEST("&a kind: &b {*a : *b}\n", "no document of kind Secret");
+	REFUSE_MANIFEST("kind: Secret\ndata: {geheim\n", ":3: not YAML");
+	REFUSE_MANIFEST("kind: Secret\n\0\xff\xfe", "not YAML");
+	REFUSE_MANIFEST("kind: *x\n", ":1: an alias");
+	REFUSE_MANIFEST("&a kind: &b {*a : *b}\n", "stands within what it names");
 }
 
 static void a_password_file_holds_one_line(void **state)
