@@ -295,9 +295,12 @@ static void disk_put(struct object *o, uint64_t first, uint8_t *const *blocks, s
 	}
 }
 
+/* Where nothing can be written there is nothing to agree on. */
 static bool disk_claim(struct object *o, uint64_t first, uint64_t count)
 {
-	return map_lock(&((struct disk *)o)->map, first, count);
+	struct disk *d = (struct disk *)o;
+
+	return d->map.readonly || map_lock(&d->map, first, count);
 }
 
 static void disk_unclaim(struct object *o, uint64_t first, uint64_t count)

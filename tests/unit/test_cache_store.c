@@ -411,6 +411,7 @@ static void a_read_only_directory_still_serves_hits(void **state)
 	assert_int_equal(f->bytes, 0);
 	check_all(img, SEED);
 	check_all(img, SEED);
+	assert_int_equal(f->bytes, SIZE - MIB(2));
 	image_close(img);
 	/* What is not there cannot be made: memory. */
 	img = open_image(c, "other", SEED);
