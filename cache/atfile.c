@@ -62,8 +62,12 @@ int atfile_replace(int dirfd, const char *name, const void *data, size_t len, st
 	char tmp[64];
 	int r;
 
-	snprintf(tmp, sizeof(tmp), "tmp.%d.%u", (int)getpid(), atomic_fetch_add(&serial, 1));
-	r = write_new(dirfd, tmp, data, len);
+	/* In containers, others have our pid, too, and who was killed left files. */
+	do {
+		snprintf(
+			tmp, sizeof(tmp), "tmp.%d.%u", (int)getpid(), atomic_fetch_add(&serial, 1));
+		r = write_new(dirfd, tmp, data, len);
+	} while (r == -EEXIST);
 	if (r == 0 && renameat(dirfd, tmp, dirfd, name) < 0) {
 		r = -errno;
 	}

@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mount.h>
 
 int cache_dir_make(void **state)
 {
@@ -29,7 +30,10 @@ static int remove_one(const char *path, const struct stat *st, int type, struct 
 
 int cache_dir_remove(void **state)
 {
-	int r = nftw(*state, remove_one, 16, FTW_DEPTH | FTW_PHYS);
+	int r;
+
+	(void)umount2(*state, MNT_DETACH); /* of a test that failed meanwhile */
+	r = nftw(*state, remove_one, 16, FTW_DEPTH | FTW_PHYS);
 
 	free(*state);
 	return r;

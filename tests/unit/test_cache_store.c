@@ -12,11 +12,13 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "cache/atfile.h"
 #include "cache/cache.h"
 #include "cache/evict.h"
 #include "cache/store.h"
 #include "core/blobs.h"
 #include "core/bytes.h"
+#include "core/cleanup.h"
 #include "core/report.h"
 #include "tests/unit/cache_dir.h"
 #include "tests/unit/fake_image.h"
@@ -467,6 +469,25 @@ static void records_live_with_their_object(void **state)
 	}
 }
 
+/* In a container the next daemon may well have the same pid. */
+static void leavings_of_a_crash_with_the_same_pid_are_not_in_the_way(void **state)
+{
+	CLEANUP_CLOSE int fd = open(*state, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	CLEANUP_FREE char *have = NULL;
+	char name[64];
+	size_t len;
+
+	for (unsigned int i = 0; i < 1000; i++) {
+		snprintf(name, sizeof(name), "tmp.%d.%u", (int)getpid(), i);
+		close(openat(fd, name, O_WRONLY | O_CREAT | O_CLOEXEC, 0600));
+	}
+	assert_int_equal(atfile_replace(fd, "file", "text", 4, NULL), 0);
+	assert_int_equal(atfile_read(fd, "file", 100, &have, &len, NULL), 0);
+	assert_string_equal(have, "text");
+	snprintf(name, sizeof(name), "tmp.%d.0", (int)getpid());
+	assert_int_equal(faccessat(fd, name, F_OK, 0), 0);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -482,6 +503,7 @@ int main(void)
 		CACHE_DIR_TEST(a_full_disk_is_no_error),
 		CACHE_DIR_TEST(a_read_only_directory_still_serves_hits),
 		CACHE_DIR_TEST(records_live_with_their_object),
+		CACHE_DIR_TEST(leavings_of_a_crash_with_the_same_pid_are_not_in_the_way),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
