@@ -125,7 +125,7 @@ static int map_l2(struct qcow2 *q, uint64_t l2, uint64_t off, uint64_t len, bool
 	uint64_t pos = l2 + (index << q->geo.entry_bits);
 	struct qcow2_words w;
 	struct qcow2_piece p;
-	struct qcow2_run run;
+	struct qcow2_run run = { 0 };
 	int r;
 
 	r = qcow2_tables_get(&q->tables, pos, 1U << q->geo.entry_bits, wait, &w, e);
@@ -152,12 +152,16 @@ static int map_l2(struct qcow2 *q, uint64_t l2, uint64_t off, uint64_t len, bool
 int qcow2_map(struct qcow2 *q, uint64_t off, uint64_t len, bool wait, struct qcow2_run *ret,
 	struct err *e)
 {
+	struct qcow2_run run;
 	uint64_t l2 = 0;
-	int r = map_l1(q, off, len, wait, &l2, ret, e);
+	int r = map_l1(q, off, len, wait, &l2, &run, e);
 
-	if (r < 0 || l2 == 0) {
-		return r;
+	if (r == 0 && l2 != 0) {
+		r = map_l2(q, l2, off, len, wait, &run, e);
+		r = r < 0 ? at_guest(off, r, e) : 0;
 	}
-	r = map_l2(q, l2, off, len, wait, ret, e);
-	return r < 0 ? at_guest(off, r, e) : 0;
+	if (r == 0) {
+		*ret = run;
+	}
+	return r;
 }

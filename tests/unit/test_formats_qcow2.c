@@ -440,6 +440,19 @@ static void overlapping_readers_who_fail_do_not_wait_for_ever(void **state)
 	image_close(img);
 }
 
+static void a_broken_entry_hides_no_data_from_the_count(void **state)
+{
+	struct fake_image *f = make_file();
+	struct image *img = open_qcow2(&f->img);
+	uint64_t allocated = 0;
+
+	(void)state;
+	store_be64(f->data + L2 + 8, 1ULL << 63 | (DATA + 512));
+	assert_int_equal(image_allocated(img, &allocated, NULL), 0);
+	assert_int_equal(allocated, 33 * CLUSTER);
+	image_close(img);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -454,6 +467,7 @@ int main(void)
 		cmocka_unit_test(readers_of_one_place_share_table_and_decompression),
 		cmocka_unit_test(slow_read_delays_no_other_reader),
 		cmocka_unit_test(overlapping_readers_who_fail_do_not_wait_for_ever),
+		cmocka_unit_test(a_broken_entry_hides_no_data_from_the_count),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
