@@ -101,8 +101,8 @@ static int init_tls(struct http_conf *c, const struct source_opts *opts, struct 
 	if (r == 0) {
 		r = copy_string(opts->client_key, &c->client_key, e);
 	}
-	if (r == 0 && (opts->cacert || opts->cert_dir)) {
-		r = http_trust_init(&c->trust, opts->cacert, opts->cert_dir, e);
+	if (r == 0 && (opts->cacert || opts->cert_dir || opts->ca_pem)) {
+		r = http_trust_init(&c->trust, opts->cacert, opts->cert_dir, opts->ca_pem, e);
 	}
 	c->insecure = opts->insecure;
 	return r;

@@ -159,7 +159,8 @@ static int take_extra(struct http_trust *t, BIO *pem, struct err *e)
 	return make_store(t, e);
 }
 
-int http_trust_init(struct http_trust *t, const char *cacert, const char *cert_dir, struct err *e)
+int http_trust_init(struct http_trust *t, const char *cacert, const char *cert_dir,
+	const char *ca_pem, struct err *e)
 {
 	CLEANUP(cleanup_bio) BIO *pem = BIO_new(BIO_s_mem());
 	int r = pem ? 0 : err_set(e, -ENOMEM, "out of memory");
@@ -170,6 +171,9 @@ int http_trust_init(struct http_trust *t, const char *cacert, const char *cert_d
 	}
 	if (r == 0 && cert_dir) {
 		r = add_dir(cert_dir, pem, e);
+	}
+	if (r == 0 && ca_pem && copy_certificates(ca_pem, strlen(ca_pem), pem) == 0) {
+		r = err_set(e, -EINVAL, "the authorities given hold no PEM certificate");
 	}
 	return r < 0 ? r : take_extra(t, pem, e);
 }

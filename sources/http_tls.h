@@ -18,10 +18,11 @@ struct http_trust {
 	size_t extra_len;
 };
 
-/* The system's authorities plus those of @cacert (a file) and @cert_dir (all its files); either may
- * be NULL. Files in @cert_dir that hold no certificate are passed over; @cacert must hold one.
- * -EINVAL names the file. */
-int http_trust_init(struct http_trust *t, const char *cacert, const char *cert_dir, struct err *e);
+/* The system's authorities plus those of @cacert (a file), @cert_dir (all its files) and @ca_pem
+ * (text); any may be NULL. Files in @cert_dir that hold no certificate are passed over; @cacert and
+ * @ca_pem must hold one. -EINVAL names the file. */
+int http_trust_init(struct http_trust *t, const char *cacert, const char *cert_dir,
+	const char *ca_pem, struct err *e);
 void http_trust_clear(struct http_trust *t);
 
 /* @t must outlive the transfer. */

@@ -25,6 +25,7 @@ struct net;
 struct source_opts {
 	const char *cacert;      /* PEM file, in addition to the system's authorities */
 	const char *cert_dir;    /* directory of PEM files, any name (a mounted ConfigMap) */
+	const char *ca_pem;      /* authorities as text (PEM), in addition, too */
 	const char *client_cert; /* PEM */
 	const char *client_key;  /* PEM; may be NULL when the certificate file holds it too */
 	bool insecure;           /* accept any certificate */

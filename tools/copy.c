@@ -96,7 +96,7 @@ static int open_source(struct copy *c, struct err *e)
 	c->blame = EXITCODE_USAGE;
 	r = stack_env_open(&c->options, &c->env, e);
 	if (r == 0) {
-		r = stack_open(c->env, c->job->source, &c->stack, e);
+		r = stack_open_as(c->env, c->job->source, c->job->access, &c->stack, e);
 		c->blame = r < 0 ? exitcode_of_source(r) : EXITCODE_OK;
 	}
 	return r;

@@ -14,12 +14,14 @@
 #include "tools/options.h"
 #include "tools/progress.h"
 #include "tools/sink.h"
+#include "tools/stack.h"
 
 struct copy_job {
 	/* How to reach the source, which format it has, which cache it may use: what stack_open()
 	 * reads of the options. What is said below is not read from there. */
 	const struct options *options;
 	const char *source;
+	const struct stack_access *access; /* what the source alone needs; NULL: see the options */
 	const char *target;
 	uint64_t size; /* of a file target when it is done, bytes; 0: as large as the image. An
 			  image that is larger is refused. A device is always filled to its end. */

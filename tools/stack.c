@@ -26,10 +26,11 @@ struct stack_env {
 struct asker {
 	struct stack_env *env;
 	const char *source;
+	const struct stack_access *access;
 };
 
-static int open_layers(struct stack_env *env, const char *source, const char *format,
-	unsigned int depth, struct image **ret, struct err *e);
+static int open_layers(const struct asker *asker, const char *format, unsigned int depth,
+	struct image **ret, struct err *e);
 
 static char *default_cache_dir(void)
 {
@@ -103,11 +104,11 @@ static int need_net(struct stack_env *env, struct err *e)
 	return env->net ? 0 : net_new(env->o->connections, &env->net, e);
 }
 
-static struct source_opts source_options(const struct stack_env *env)
+static struct source_opts source_options(
+	const struct stack_env *env, const struct stack_access *access)
 {
 	const struct options *o = env->o;
-
-	return (struct source_opts){
+	struct source_opts opts = {
 		.cacert = o->cacert,
 		.cert_dir = o->cert_dir,
 		.client_cert = o->client_cert,
@@ -121,6 +122,15 @@ static struct source_opts source_options(const struct stack_env *env)
 		.tries = o->tries,
 		.retry_hard = o->retry_hard,
 	};
+
+	if (access) {
+		opts.user = access->user;
+		opts.password = access->password;
+		opts.headers = access->headers;
+		opts.ca_pem = access->ca_pem;
+		opts.insecure = o->insecure || access->insecure;
+	}
+	return opts;
 }
 
 /* Backing files are admitted only when the user said so, and only beside the image that names them:
@@ -140,23 +150,24 @@ static int open_backing(void *ctx, const char *name, const char *format, unsigne
 	if (r < 0) {
 		return r == -ENOMEM ? r : err_wrap(e, -ENOTSUP, "backing file");
 	}
-	return open_layers(asker->env, sibling, format, depth, ret, e);
+	return open_layers(
+		&(struct asker){ asker->env, sibling, asker->access }, format, depth, ret, e);
 }
 
-static int open_format(struct stack_env *env, const char *source, struct image *below,
+static int open_format(const struct asker *asker, struct image *below,
 	const struct format_opts *opts, struct image **ret, struct err *e)
 {
-	struct asker asker = { env, source };
+	struct asker backing = *asker;
 	struct format_opts mine = *opts;
 	int r;
 
-	if (env->o->allow_backing) {
+	if (asker->env->o->allow_backing) {
 		mine.open_backing = open_backing;
-		mine.ctx = &asker;
+		mine.ctx = &backing;
 	}
 	r = format_open(below, &mine, ret, e);
 	if (r < 0) {
-		CLEANUP_FREE char *shown = stack_display(source);
+		CLEANUP_FREE char *shown = stack_display(asker->source);
 
 		return err_wrap(e, r, "%s", shown ? shown : "image");
 	}
@@ -164,11 +175,12 @@ static int open_format(struct stack_env *env, const char *source, struct image *
 }
 
 /* A version that the cache knows helps to open a source whose server does not answer. */
-static int open_remote(struct stack_env *env, const char *source, struct image **ret,
-	struct blobs **ret_blobs, struct err *e)
+static int open_remote(
+	const struct asker *asker, struct image **ret, struct blobs **ret_blobs, struct err *e)
 {
 	CLEANUP(image_closep) struct image *image = NULL;
-	struct source_opts opts = source_options(env);
+	struct stack_env *env = asker->env;
+	struct source_opts opts = source_options(env, asker->access);
 	struct cache_known known = { NULL, 0 };
 	CLEANUP_FREE char *key = NULL;
 	int r = need_cache(env, e);
@@ -177,7 +189,7 @@ static int open_remote(struct stack_env *env, const char *source, struct image *
 		r = need_net(env, e);
 	}
 	if (r == 0) {
-		r = source_key(source, &key, e);
+		r = source_key(asker->source, &key, e);
 	}
 	if (r < 0) {
 		return r;
@@ -186,7 +198,7 @@ static int open_remote(struct stack_env *env, const char *source, struct image *
 		opts.expected_id = known.id;
 		opts.expected_size = known.size;
 	}
-	r = source_open(env->net, source, &opts, &image, e);
+	r = source_open(env->net, asker->source, &opts, &image, e);
 	free(known.id);
 	if (r == 0) {
 		r = cache_image_open(env->cache, key, image, ret, e);
@@ -199,27 +211,27 @@ static int open_remote(struct stack_env *env, const char *source, struct image *
 	return 0;
 }
 
-static int open_local(struct stack_env *env, const char *source, struct image **ret, struct err *e)
+static int open_local(const struct asker *asker, struct image **ret, struct err *e)
 {
-	struct source_opts opts = source_options(env);
+	struct source_opts opts = source_options(asker->env, asker->access);
 
-	return source_open(env->net, source, &opts, ret, e);
+	return source_open(asker->env->net, asker->source, &opts, ret, e);
 }
 
-static int open_layers(struct stack_env *env, const char *source, const char *format,
-	unsigned int depth, struct image **ret, struct err *e)
+static int open_layers(const struct asker *asker, const char *format, unsigned int depth,
+	struct image **ret, struct err *e)
 {
 	CLEANUP(image_closep) struct image *image = NULL;
 	struct format_opts opts = { .format = format, .depth = depth };
 	int r;
 
-	if (source_is_remote(source)) {
-		r = open_remote(env, source, &image, &opts.blobs, e);
+	if (source_is_remote(asker->source)) {
+		r = open_remote(asker, &image, &opts.blobs, e);
 	} else {
-		r = open_local(env, source, &image, e);
+		r = open_local(asker, &image, e);
 	}
 	if (r == 0) {
-		r = open_format(env, source, image, &opts, ret, e);
+		r = open_format(asker, image, &opts, ret, e);
 	}
 	if (r == 0) {
 		TAKE_PTR(image);
@@ -246,6 +258,13 @@ int stack_name(const char *source, char **ret, struct err *e)
 
 int stack_open(struct stack_env *env, const char *source, struct stack **ret, struct err *e)
 {
+	return stack_open_as(env, source, NULL, ret, e);
+}
+
+int stack_open_as(struct stack_env *env, const char *source, const struct stack_access *access,
+	struct stack **ret, struct err *e)
+{
+	struct asker asker = { env, source, access };
 	struct stack *stack = calloc(1, sizeof(*stack));
 	int r;
 
@@ -253,7 +272,8 @@ int stack_open(struct stack_env *env, const char *source, struct stack **ret, st
 		return err_set(e, -ENOMEM, "out of memory");
 	}
 	stack->local = !source_is_remote(source);
-	r = open_layers(env, source, env->o->format, 0, &stack->image, e);
+	r = open_layers(&asker, access && access->format ? access->format : env->o->format, 0,
+		&stack->image, e);
 	if (r == 0) {
 		stack->source = stack_display(source);
 		r = stack->source ? 0 : err_set(e, -ENOMEM, "out of memory");

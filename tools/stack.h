@@ -36,8 +36,23 @@ struct stack {
 	char *source;        /* to show: without credentials */
 };
 
+/* What one source needs to be reached. It replaces the credentials and headers of the options; the
+ * authorities come in addition. Borrowed for the call. */
+struct stack_access {
+	const char *user; /* NULL: none */
+	const char *password;
+	const char *const *headers; /* NULL-terminated; NULL: none */
+	const char *ca_pem;         /* authorities (PEM); NULL: none */
+	bool insecure;              /* accept any certificate */
+	const char *format;         /* NULL: what the options say */
+};
+
 /* Opens @source. One thread at a time for one environment. */
 int stack_open(struct stack_env *env, const char *source, struct stack **ret, struct err *e);
+
+/* The same, with what @source alone needs; NULL: what the options say. */
+int stack_open_as(struct stack_env *env, const char *source, const struct stack_access *access,
+	struct stack **ret, struct err *e);
 
 /* Does not wait for transfers under way. NULL is nothing. */
 void stack_close(struct stack *stack);
