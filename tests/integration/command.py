@@ -100,7 +100,7 @@ class Mount:
 
     def umount(self):
         """Through `lazydisk umount`, which returns when the daemon has ended."""
-        done = self.owner.run("umount", self.point)
+        done = self.owner.run("umount", self.point, timeout=90)  # the cache is made durable
         assert done.returncode == 0, done.stderr
         code = self.wait_end()
         assert code in (0, None), f"the daemon exited {code}: {self.stderr()}"

@@ -31,12 +31,12 @@ def test_a_raw_image_opens_with_two_requests(lazydisk, bad, images):
     mount.umount()
 
 
-@pytest.mark.parametrize("variant", ["plain", "zlib", "cluster-512", "cluster-2m", "ext-l2"])
-def test_a_qcow2_opens_with_few_requests(lazydisk, bad, images, variant):
-    """Three for what opening waits for; its tables, which are then fetched ahead, may add to that."""
+@pytest.mark.parametrize("variant", ["plain", "zlib", "cluster-2m", "ext-l2"])
+def test_a_qcow2_opens_with_three_requests(lazydisk, bad, images, variant):
+    """Without readahead, which goes on by the side and costs the opening no time."""
     url = bad.file("/sample.qcow2", load(images.variant(variant)))
-    requests, mount = opening(lazydisk, bad, url)
-    assert 1 <= len(requests) <= 5, [(r.method, r.headers.get("range")) for r in requests]
+    requests, mount = opening(lazydisk, bad, url, "--readahead", 0)
+    assert 1 <= len(requests) <= 3, [(r.method, r.headers.get("range")) for r in requests]
     mount.umount()
 
 
