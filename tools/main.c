@@ -154,9 +154,10 @@ int main(int argc, char **argv)
 	int code;
 
 	hold_stdio();
-	/* A reader of our output that went away is an error of write(), not a death.
-	 */
+	/* A reader of our output that went away is an error of write(), not a death; so is a limit
+	 * on the size of files (ulimit -f), which a cache does without. */
 	signal(SIGPIPE, SIG_IGN);
+	signal(SIGXFSZ, SIG_IGN);
 	code = dispatch(argc, argv);
 	if (fflush(stdout) != 0 || ferror(stdout)) {
 		if (errno != EPIPE) {
