@@ -63,10 +63,10 @@ struct cache_image {
 static int start_queue(struct cache *c, struct err *e)
 {
 	unsigned int n = c->opts.fetches ? c->opts.fetches : DEFAULT_FETCHES;
-	unsigned int ahead = n > 4 ? n * 3 / 8 : 1;
+	unsigned int ahead = n > 4 ? n * 5 / 8 : 1;
 	/* One more than asked for when there is only one, so that readahead is never in the way. */
 	unsigned int threads = n > 1 ? n : 2;
-	const unsigned int limits[WORKQ_PRIORITIES] = { 0, ahead, ahead > 1 ? ahead / 2 : 1, 1 };
+	const unsigned int limits[WORKQ_PRIORITIES] = { 0, ahead, ahead > 1 ? ahead / 3 : 1, 1 };
 
 	return workq_new("cache-fetch", threads, limits, &c->queue, e);
 }
@@ -216,8 +216,8 @@ static int wait_for(struct cache_image *ci, struct fill *f, uint8_t *buf, size_t
 	return 0;
 }
 
-/* What the link and the past suggest now; *ret_lone: bytes for a miss that is of no stream. */
-static void look_at_link(struct cache_image *ci, uint64_t *ret_lone)
+/* What the link and the past suggest now. */
+static void look_at_link(struct cache_image *ci)
 {
 	struct flight *fl = &ci->flight;
 	uint64_t cap = ci->cache->opts.readahead;
@@ -228,12 +228,12 @@ static void look_at_link(struct cache_image *ci, uint64_t *ret_lone)
 	ci->limits = (struct readahead_limits){
 		.chunk = planner_chunk(&fl->planner),
 		.window = planner_window(&fl->planner),
+		.lone = planner_fill(&fl->planner, fl->waiting),
 		.trust = planner_trust(&fl->planner),
 	};
 	if (cap) {
 		ci->limits.window = min_u64(ci->limits.window, cap);
 	}
-	*ret_lone = planner_fill(&fl->planner, fl->waiting);
 }
 
 /* Fetches what the stream of this read will want next. */
@@ -296,9 +296,10 @@ static struct fill *send_for(
 		return flight_join(&ci->flight, off, len, 0, ret_began);
 	}
 	pthread_mutex_lock(&ci->guess_lock);
-	look_at_link(ci, &lone);
+	look_at_link(ci);
 	plan = readahead_note(&ci->guesses, start, off + len - start, true, &ci->limits);
 	chunk = ci->limits.chunk;
+	lone = ci->limits.lone;
 	pthread_mutex_unlock(&ci->guess_lock);
 	if (plan.stream) {
 		f = flight_join(&ci->flight, off, len, 0, ret_began);

@@ -11,6 +11,10 @@
 /* Shorter or smaller samples say more about buffers than about the link. */
 #define RATE_MIN_BYTES 131072U
 #define RATE_MIN_US    500U
+/* A stream's fill and window are worth at least so much time of the link: requests cost something,
+ * and readers and disks stumble. More would only make others wait. */
+#define CHUNK_US  4000U
+#define WINDOW_US 80000U
 /* The share of speculative bytes that must be used for speculation at full size. */
 #define FULL_USE 0.25
 /* Bytes after which an observation of use counts half. */
@@ -106,12 +110,20 @@ uint64_t planner_fill(const struct planner *p, unsigned int others)
 	return fill;
 }
 
+/* Bytes that the link carries in @us. */
+static uint64_t carried(const struct planner *p, uint64_t us)
+{
+	return min_u64(p->rate ? p->rate : GUESS_RATE, UINT64_C(100000000000)) * us / 1000000;
+}
+
 uint64_t planner_chunk(const struct planner *p)
 {
-	return round_down(clamp(planner_bdp(p) / 2, KIB(512), MIB(4)), CACHE_GRANULE);
+	uint64_t size = max_u64(planner_bdp(p) / 2, carried(p, CHUNK_US));
+
+	return round_down(clamp(size, KIB(256), MIB(4)), CACHE_GRANULE);
 }
 
 uint64_t planner_window(const struct planner *p)
 {
-	return clamp(3 * planner_bdp(p), MIB(4), MIB(64));
+	return clamp(max_u64(3 * planner_bdp(p), carried(p, WINDOW_US)), MIB(2), MIB(64));
 }

@@ -80,6 +80,7 @@ static void grow(struct readahead_stream *s, bool stalled, const struct readahea
 	double earned = (double)s->bytes * GROWTH * density * trust;
 	uint64_t most = earned < (double)l->window ? (uint64_t)earned : l->window;
 
+	most = max_u64(most, l->lone);
 	if (stalled || s->window == 0) {
 		s->window = max_u64(s->window, most);
 	}

@@ -35,6 +35,7 @@ struct readahead {
 /* What the link suggests: see planner.h. */
 struct readahead_limits {
 	uint64_t chunk;  /* bytes of one fill */
+	uint64_t lone;   /* what a miss that is of no stream fetches: a stream is worth that, too */
 	uint64_t window; /* at most */
 	double trust;    /* 0 to 1: how well guesses did of late */
 };

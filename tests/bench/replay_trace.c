@@ -197,13 +197,18 @@ int main(int argc, char **argv)
 		{ 50, 1000 }, { 100, 1000 } };
 	struct read *reads = calloc(READS_MAX, sizeof(*reads));
 	const char *only = getenv("BENCH_ONLY");
+	const char *rtt = getenv("BENCH_RTT");
 
 	if (argc > 2 || (argc == 2 && strcmp(argv[1], "--help") == 0)) {
 		printf("usage: replay_trace [TRACE.csv]\n"
-		       "BENCH_DISK=1 caches on disk, BENCH_ONLY=stream|random|trace runs one part\n");
+		       "BENCH_DISK=1 caches on disk, BENCH_ONLY=stream|random|trace runs one part,\n"
+		       "BENCH_RTT=N only the links of N ms\n");
 		return argc > 2 ? 2 : 0;
 	}
 	for (size_t i = 0; i < ARRAY_SIZE(links); i++) {
+		if (rtt && strtoul(rtt, NULL, 10) != links[i].rtt_ms) {
+			continue;
+		}
 		if (!only || strcmp(only, "stream") == 0) {
 			stream(links[i], reads, MIB(1), 2);
 			stream(links[i], reads, KIB(128), 2);
