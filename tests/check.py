@@ -93,7 +93,7 @@ def end(process):
     """Lets @process clean up behind itself, then ends what is left of its group."""
     process.send_signal(signal.SIGINT)
     try:
-        process.wait(20)
+        process.wait(60)
     except subprocess.TimeoutExpired:
         pass
     try:
@@ -245,7 +245,10 @@ def step(name, work, strict):
         os.unlink(log)
     began = time.monotonic()
     print(f'{name:20}', end=' ', flush=True)
-    found = work(name, log)
+    if time.time() - BEGAN > TOTAL_SECONDS:
+        found = [Result(name, FAILED, 'no time was left for it')]
+    else:
+        found = work(name, log)
     if strict:
         results.forbid_skips(found, results.admitted_skips(os.path.join(ROOT, 'tests', 'skips.txt')))
     print(f'{count(found):40} {time.monotonic() - began:5.0f} s', flush=True)
