@@ -3,6 +3,7 @@
 
 import os
 import shutil
+import signal
 import tempfile
 import threading
 
@@ -17,6 +18,8 @@ from util import mounts_at
 
 
 def pytest_configure(config):
+    # A run that is told to end takes its mounts and servers along.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     config.addinivalue_line("markers", "limit(seconds): the test may take so long (default 60)")
     config.addinivalue_line("markers", "slow: takes more than a few seconds")
 
