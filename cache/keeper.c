@@ -134,7 +134,7 @@ static uint64_t excess(const struct keeper *k, uint64_t used, bool pressed)
 		need = max_u64(need, k->min_free - space + k->min_free / 8);
 	}
 	if (pressed) {
-		need = max_u64(need, max_u64(used / 8, PRESS_LEAST));
+		need = max_u64(need, max_u64(used / 8, min_u64(used / 2, PRESS_LEAST)));
 	}
 	return min_u64(need, used);
 }

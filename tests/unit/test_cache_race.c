@@ -1,0 +1,200 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Moments that no stress test hits often enough: eviction exactly between a reader's look at the
+ * map and its read of the data, and a refill exactly between an evictor's look and its hole. The
+ * calls rw_pread() and fallocate() of the cache come here first (the linker's --wrap).
+ */
+#include "tests/unit/test.h"
+
+#include <fcntl.h>
+#include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "cache/cache.h"
+#include "core/bytes.h"
+#include "core/report.h"
+#include "tests/unit/cache_dir.h"
+#include "tests/unit/fake_image.h"
+
+#define SIZE MIB(8)
+#define SEED 4
+
+int __real_rw_pread(int fd, void *buf, size_t len, uint64_t off);
+int __wrap_rw_pread(int fd, void *buf, size_t len, uint64_t off);
+int __real_fallocate64(int fd, int mode, off_t off, off_t len);
+int __wrap_fallocate64(int fd, int mode, off_t off, off_t len);
+
+struct scene {
+	struct cache *cache;
+	struct fake_image *fake;
+	struct image *img;
+	struct image *other; /* of the same object */
+};
+
+static struct scene scene;
+static void (*before_pread)(void);
+static void (*after_pread)(void);
+static void (*before_punch)(void);
+static unsigned int fired;
+static pthread_t actor; /* hooks act in this thread only */
+
+static void fire(void (**hook)(void))
+{
+	void (*f)(void) = *hook;
+
+	if (f && pthread_equal(actor, pthread_self())) {
+		*hook = NULL; /* once, and not within itself */
+		fired++;
+		f();
+	}
+}
+
+int __wrap_rw_pread(int fd, void *buf, size_t len, uint64_t off)
+{
+	int r;
+
+	fire(&before_pread);
+	r = __real_rw_pread(fd, buf, len, off);
+	fire(&after_pread);
+	return r;
+}
+
+int __wrap_fallocate64(int fd, int mode, off_t off, off_t len)
+{
+	if (mode & FALLOC_FL_PUNCH_HOLE) {
+		fire(&before_punch);
+	}
+	return __real_fallocate64(fd, mode, off, len);
+}
+
+static void check(struct image *img, uint64_t off, size_t len)
+{
+	uint8_t *buf = malloc(len);
+
+	assert_int_equal(image_read_at(img, buf, len, off, NULL), 0);
+	assert_true(fake_matches(buf, SEED, off, len));
+	free(buf);
+}
+
+static uint64_t reported(struct image *img, const char *key)
+{
+	struct report r = REPORT_INIT;
+	uint64_t n;
+
+	image_report(img, &r);
+	n = report_find(&r, "cache", key)->number;
+	report_clear(&r);
+	return n;
+}
+
+/* Two images of one object, everything present. */
+static void set_scene(const char *dir)
+{
+	struct cache_opts opts = { .dir = dir, .no_readahead = true };
+
+	before_pread = after_pread = before_punch = NULL;
+	fired = 0;
+	actor = pthread_self();
+	scene.fake = fake_image_new(SIZE, SEED, NULL);
+	assert_int_equal(cache_open(&opts, &scene.cache, NULL), 0);
+	assert_int_equal(cache_image_open(scene.cache, "k", &scene.fake->img, &scene.img, NULL), 0);
+	assert_int_equal(cache_image_open(scene.cache, "k", &fake_image_new(SIZE, SEED, NULL)->img,
+				 &scene.other, NULL),
+		0);
+	check(scene.img, 0, SIZE);
+	while (reported(scene.img, "present_bytes") < SIZE) {
+		usleep(500);
+	}
+}
+
+static void end_scene(void)
+{
+	image_close(scene.other);
+	image_close(scene.img);
+	cache_close(scene.cache);
+}
+
+static void evict_all(void)
+{
+	uint64_t freed = 0;
+
+	assert_int_equal(cache_prune(scene.cache, 0, &freed, NULL), 0);
+	assert_true(freed >= SIZE - MIB(1));
+}
+
+static void refill(void)
+{
+	check(scene.other, 0, SIZE);
+	while (reported(scene.other, "present_bytes") < SIZE) {
+		usleep(500);
+	}
+}
+
+static void eviction_between_look_and_read_is_noticed(void **state)
+{
+	static const struct {
+		uint64_t off;
+		size_t len;
+	} reads[] = { { 0, 4096 }, { 65536, 65536 }, { 100, 300000 }, { SIZE - 5, 5 },
+		{ 0, SIZE } };
+
+	for (size_t i = 0; i < ARRAY_SIZE(reads); i++) {
+		set_scene(*state);
+		before_pread = evict_all;
+		check(scene.img, reads[i].off, reads[i].len);
+		assert_int_equal(fired, 1);
+		assert_int_equal(reported(scene.img, "torn"), 0);
+		end_scene();
+	}
+}
+
+static void evict_all_then_refill_later(void)
+{
+	evict_all();
+	after_pread = refill;
+}
+
+/* The words are the same again when the reader looks a second time. */
+static void eviction_and_refill_around_a_read_are_noticed(void **state)
+{
+	set_scene(*state);
+	before_pread = evict_all_then_refill_later;
+	check(scene.img, 12345, 200000);
+	assert_int_equal(fired, 2);
+	assert_int_equal(reported(scene.img, "torn"), 0);
+	end_scene();
+}
+
+static void read_what_is_being_evicted(void)
+{
+	check(scene.other, MIB(4), MIB(1));
+	check(scene.other, 0, MIB(1));
+	usleep(100000); /* readers are served before their bytes are stored */
+}
+
+/* What is fetched between the evictor's look and its hole must not be believed to be stored. */
+static void a_refill_between_look_and_hole_is_not_lost(void **state)
+{
+	set_scene(*state);
+	before_punch = read_what_is_being_evicted;
+	evict_all();
+	assert_int_equal(fired, 1);
+	check(scene.other, 0, SIZE);
+	check(scene.img, 0, SIZE);
+	assert_int_equal(reported(scene.img, "torn"), 0);
+	assert_int_equal(reported(scene.other, "torn"), 0);
+	end_scene();
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		CACHE_DIR_TEST(eviction_between_look_and_read_is_noticed),
+		CACHE_DIR_TEST(eviction_and_refill_around_a_read_are_noticed),
+		CACHE_DIR_TEST(a_refill_between_look_and_hole_is_not_lost),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
