@@ -24,6 +24,14 @@ static bool is_present(const struct disk *d, uint64_t g, uint32_t *ret_slot)
 	return slot != 0 && !bits_test(&d->bad, g);
 }
 
+/* Whether the bytes of @g need no look. What the kernel has in memory of writes that the disk then
+ * refused is right only until it lets go of it. */
+static bool is_proven(const struct disk *d, uint64_t g)
+{
+	return bits_test(&d->verified, g) &&
+	       !atomic_load_explicit(&d->kept.doubted, memory_order_relaxed);
+}
+
 static void reject(struct disk *d, uint64_t g, uint32_t slot)
 {
 	map_drop(&d->map, g, slot);
@@ -88,7 +96,7 @@ static size_t plain_run(const struct disk *d, size_t len, uint64_t off)
 		uint32_t slot;
 
 		if (!is_present(d, g, &slot) || slot == map_zero(&d->map, g) ||
-			(n < whole && !bits_test(&d->verified, g))) {
+			(n < whole && !is_proven(d, g))) {
 			break;
 		}
 		run += n;
@@ -106,7 +114,7 @@ static size_t verify_run(struct disk *d, const uint8_t *buf, size_t len, uint64_
 		uint64_t g = (off + done) / CACHE_GRANULE;
 		size_t n = min_u64(len - done, (g + 1) * CACHE_GRANULE - (off + done));
 
-		if (!bits_test(&d->verified, g)) {
+		if (!is_proven(d, g)) {
 			if (map_sum(&d->map, g, buf + done, n) != map_get(&d->map, g)) {
 				break;
 			}

@@ -44,6 +44,7 @@ struct keeper {
 	uint64_t used; /* bytes in the directory, about: counted at a look, plus what was stored */
 	uint64_t unseen;      /* bytes stored since the last look */
 	uint64_t dirty;       /* bytes stored since writeback was last started */
+	bool flushing;        /* writeback was started, and how it went is not known yet */
 	time_t pressed_s;     /* when the disk last was full */
 	uint64_t press_freed; /* what came of it */
 	bool pressed;         /* the disk is full: evict whatever the limits say */
@@ -210,26 +211,55 @@ static void look(struct keeper *k)
 	pthread_cond_broadcast(&k->room);
 }
 
-/* Starts writeback, so that a crash loses little and a clean end is quick. */
+/* The disk did not take what write() had accepted (a thin volume is full, a link to it broke). */
+static void doubt(struct keeper *k, const char *hash)
+{
+	for (struct kept *o = k->objects; o; o = o->next) {
+		if (strcmp(o->where->hash, hash) == 0 && !atomic_exchange(&o->doubted, true)) {
+			log_warn("the disk under the cache directory %s lost what was written: all "
+				 "that is read from there is checked",
+				k->store->path);
+		}
+	}
+}
+
+struct flushed {
+	int fd;
+	char hash[STORE_HASH + 1];
+};
+
+/* Starts writeback, so that a crash loses little and a clean end is quick, and learns how the
+ * writeback before went. */
 static void flush(struct keeper *k)
 {
-	int files[FLUSH_FILES];
+	struct flushed files[FLUSH_FILES];
+	size_t failed = 0;
 	size_t n = 0;
 
+	k->flushing = k->dirty > 0;
 	k->dirty = 0;
 	for (struct kept *o = k->objects; o && n < FLUSH_FILES; o = o->next) {
 		int fd = fcntl(o->data, F_DUPFD_CLOEXEC, 0);
 
 		if (fd >= 0) {
-			files[n++] = fd;
+			files[n].fd = fd;
+			memcpy(files[n++].hash, o->where->hash, sizeof(files[0].hash));
 		}
 	}
 	pthread_mutex_unlock(&k->lock);
-	while (n > 0) {
-		(void)sync_file_range(files[--n], 0, 0, SYNC_FILE_RANGE_WRITE);
-		close(files[n]);
+	for (size_t i = 0; i < n; i++) {
+		int r = sync_file_range(
+			files[i].fd, 0, 0, SYNC_FILE_RANGE_WAIT_BEFORE | SYNC_FILE_RANGE_WRITE);
+
+		if (r < 0 && (errno == EIO || errno == ENOSPC || errno == EDQUOT)) {
+			memmove(files[failed++].hash, files[i].hash, sizeof(files[0].hash));
+		}
+		close(files[i].fd);
 	}
 	pthread_mutex_lock(&k->lock);
+	while (failed > 0) {
+		doubt(k, files[--failed].hash);
+	}
 }
 
 static bool has_work(const struct keeper *k)
@@ -254,7 +284,7 @@ static void *keeper_main(void *arg)
 			r = pthread_cond_timedwait(&k->wake, &k->lock, &until);
 		}
 		if (k->dirty >= FLUSH_BYTES ||
-			(k->dirty > 0 && now_s() >= flushed + LOOK_EVERY_S)) {
+			((k->dirty > 0 || k->flushing) && now_s() >= flushed + LOOK_EVERY_S)) {
 			flush(k);
 			flushed = now_s();
 		}

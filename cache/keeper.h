@@ -21,8 +21,9 @@ struct kept {
 	struct kept *next; /* the keeper's */
 	const struct store_object *where;
 	int data;
-	struct bits touched;      /* segments (EVICT_SEGMENT) read since the clock last came by */
-	_Atomic bool active;      /* read since the keeper last looked */
+	struct bits touched;  /* segments (EVICT_SEGMENT) read since the clock last came by */
+	_Atomic bool active;  /* read since the keeper last looked */
+	_Atomic bool doubted; /* the disk lost writes: what is read is to be checked each time */
 	_Atomic uint64_t *absent; /* counted up by the granules that were evicted */
 };
 

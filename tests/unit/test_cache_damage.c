@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "cache/cache.h"
+#include "cache/disk_object.h"
 #include "core/bytes.h"
 #include "core/report.h"
 #include "tests/unit/cache_dir.h"
@@ -373,6 +374,44 @@ static void zeros_take_no_space(void **state)
 	assert_true(st.st_size == SIZE);
 }
 
+static void on_a_disk_that_lost_writes_nothing_is_believed(void **state)
+{
+	struct store_meta want = { .key = strdup("k"), .id = strdup("i"), .size = MIB(1) };
+	struct disk_env env = { 0 };
+	struct pool pool;
+	struct object *o;
+	uint8_t *block;
+	uint8_t buf[100];
+
+	pool_init(&pool, MIB(1));
+	env.pool = &pool;
+	assert_int_equal(store_open(*state, &env.store, NULL), 0);
+	assert_int_equal(keeper_new(env.store, 0, 1, &env.keeper, NULL), 0);
+	assert_int_equal(memory_new(MIB(1), &pool, &env.memory), 0);
+	assert_int_equal(disk_open(&env, &want, 0, &o, NULL), 0);
+	block = pool_get(&pool);
+	memset(block, 7, CACHE_GRANULE);
+	assert_true(o->ops->claim(o, 0, 1));
+	o->ops->put(o, 0, &block, 1);
+	o->ops->unclaim(o, 0, 1);
+	pool_put(&pool, block);
+	((struct disk *)o)->kept.doubted = true;
+	assert_int_equal(o->ops->read(o, buf, sizeof(buf), 1000), sizeof(buf));
+	assert_int_equal(pwrite(((struct disk *)o)->data, buf, 1, 1000), 1);
+	assert_int_equal(o->ops->read(o, buf, sizeof(buf), 1000), sizeof(buf));
+	memset(buf, 0, sizeof(buf));
+	assert_int_equal(pwrite(((struct disk *)o)->data, buf, sizeof(buf), 1000), sizeof(buf));
+	assert_int_equal(o->ops->read(o, buf, sizeof(buf), 1000), 0);
+	assert_false(o->ops->present(o, 0));
+	assert_int_equal(o->torn, 1);
+	o->ops->close(o);
+	memory_free(env.memory);
+	keeper_free(env.keeper);
+	store_close(env.store);
+	pool_clear(&pool);
+	store_meta_clear(&want);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -389,6 +428,7 @@ int main(void)
 		CACHE_DIR_TEST(words_of_another_generation_mean_nothing),
 		CACHE_DIR_TEST(verify_finds_and_drops_what_is_wrong),
 		CACHE_DIR_TEST(zeros_take_no_space),
+		CACHE_DIR_TEST(on_a_disk_that_lost_writes_nothing_is_believed),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
