@@ -73,7 +73,7 @@ struct flight {
 int flight_init(struct flight *fl, struct image *below, struct object *object, struct pool *pool,
 	struct workq *queue);
 
-/* Ends what can be ended: queued fills vanish, those under way stop at their next byte, readers
+/* Ends what can be ended: queued fills end without a request, others at their next byte, readers
  * get -ECANCELED. */
 void flight_interrupt(struct flight *fl);
 

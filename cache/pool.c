@@ -93,10 +93,3 @@ void pool_release(struct pool *p, size_t n)
 	assert(p->promised >= n);
 	p->promised -= n;
 }
-
-size_t pool_room(struct pool *p)
-{
-	LOCK_SCOPE(&p->lock);
-
-	return p->promised < p->limit ? p->limit - p->promised : 0;
-}

@@ -36,7 +36,4 @@ bool pool_promise(struct pool *p, size_t n, unsigned int share);
 void pool_owe(struct pool *p, size_t n);
 void pool_release(struct pool *p, size_t n);
 
-/* Blocks that may still be promised. */
-size_t pool_room(struct pool *p);
-
 #endif
