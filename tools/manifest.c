@@ -42,8 +42,9 @@ struct level {
 	size_t next;
 };
 
-static void say(char *buf, size_t size, const struct manifest_object *object,
-	const struct yamltree_node *node, const char *field, const char *fmt, va_list ap)
+__attribute__((format(printf, 6, 0))) static void say(char *buf, size_t size,
+	const struct manifest_object *object, const struct yamltree_node *node, const char *field,
+	const char *fmt, va_list ap)
 {
 	int n = snprintf(buf, size, "%s:%u: %s%s", object->file, node ? node->line : object->line,
 		field ? field : "", field ? ": " : "");
