@@ -63,6 +63,18 @@ void net_free(struct net *net);
 int source_open(struct net *net, const char *spec, const struct source_opts *opts,
 	struct image **ret, struct err *e);
 
+/* An image over @below that hashes what is read through it. @checksum: "sha256:HEX", or sha512,
+ * sha1, md5, in any case. Takes @below over on success. -EINVAL: no checksum. */
+int source_digest_open(
+	struct image *below, const char *checksum, struct image **ret, struct err *e);
+
+/* Whether @checksum is one: 0, or -EINVAL with a text. */
+int source_digest_check(const char *checksum, struct err *e);
+
+/* Nobody reads @img any more, which source_digest_open() made: fetches what was not read, and
+ * compares. -ENOKEY: the bytes are not those that the checksum is of. Once. */
+int source_digest_finish(struct image *img, struct err *e);
+
 /* Whether the bytes of @spec come over the network. */
 bool source_is_remote(const char *spec);
 

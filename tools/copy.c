@@ -16,12 +16,13 @@
 #include "core/report.h"
 #include "tools/copy_engine.h"
 #include "tools/copy_plan.h"
+#include "tools/copy_resume.h"
 #include "tools/stack.h"
 
 /* More than processors: some wait for the network, some decode, some write. */
 #define COPY_THREADS 8
 /* What is hinted at ahead of the readers, bytes of the disk. */
-#define COPY_WINDOW MIB(16)
+#define COPY_WINDOW MIB(8)
 /* Memory for what was fetched and not yet decoded. */
 #define COPY_MEMORY MIB(32)
 /* The beginning of the target that waits for the checksum. */
@@ -35,6 +36,7 @@ struct copy {
 	struct sink *sink;
 	struct copy_plan plan;
 	struct copy_engine engine;
+	struct copy_resume resume;
 	struct progress progress;
 	const char *phase;
 	enum exitcode blame; /* of what is being done: the exit code when it fails */
@@ -48,10 +50,11 @@ static void on_signal(int number)
 	stop = true;
 }
 
-/* From here on there is something to leave in order. What is ignored stays ignored. */
+/* From here on there is something to leave in order; who asks twice does not want to wait for that.
+ * What is ignored stays ignored. */
 static void catch_signals(struct sigaction ret_old[2])
 {
-	struct sigaction act = { .sa_handler = on_signal };
+	struct sigaction act = { .sa_handler = on_signal, .sa_flags = SA_RESETHAND };
 
 	stop = false;
 	sigaction(SIGINT, NULL, &ret_old[0]);
@@ -139,6 +142,17 @@ static int check_size(const struct copy *c, struct err *e)
 	return 0;
 }
 
+static int find_journal(struct copy *c, uint64_t size, struct err *e)
+{
+	const struct image *image = c->stack->image;
+	uint64_t shape[] = { image->size, size, c->job->preallocation, COPY_UNIT };
+	/* A checksum is of all bytes, and of what they were when they were written. */
+	bool lasting = !(image->flags & IMAGE_UNVERSIONED) && !c->stack->digest;
+
+	return copy_resume_find(&c->resume, &c->options, c->job->target, lasting ? image->id : NULL,
+		copy_sum(shape, sizeof(shape)), e);
+}
+
 static int open_target(struct copy *c, struct err *e)
 {
 	const struct copy_job *job = c->job;
@@ -154,6 +168,13 @@ static int open_target(struct copy *c, struct err *e)
 	c->blame = EXITCODE_TARGET;
 	r = check_size(c, e);
 	if (r == 0) {
+		r = find_journal(c, opts.size, e);
+	}
+	if (r == 0) {
+		opts.resume = c->resume.resumes;
+		opts.force = opts.force || c->resume.ours;
+		/* What an interrupted copy has left is not zero, whatever was promised. */
+		opts.is_zero = opts.is_zero && (!c->resume.ours || c->resume.resumes);
 		r = sink_open(&opts, &c->sink, e);
 	}
 	return r < 0 ? r : check_sectors(c, e);
@@ -180,10 +201,43 @@ static int tick(void *ctx, struct err *e)
 	struct copy *c = ctx;
 	bool verifies = strcmp(c->phase, "verify") == 0;
 
-	(void)e;
 	progress_tell(&c->progress, c->phase,
 		verifies ? c->engine.counters.verified : c->engine.counters.data);
+	return verifies ? 0 : copy_resume_tick(&c->resume, &c->engine, false, e);
+}
+
+/* Until the checksum is known to match, nothing shall boot from the target. */
+static int withhold_head(struct copy *c, struct err *e)
+{
+	if (!c->stack->digest) {
+		return 0;
+	}
+	c->engine.withhold = min_u64(COPY_HEAD, c->stack->image->size);
+	c->engine.head = aligned_alloc(SINK_ALIGN, COPY_HEAD);
+	if (!c->engine.head) {
+		c->blame = EXITCODE_FAILED;
+		return err_set(e, -ENOMEM, "out of memory");
+	}
+	memset(c->engine.head, 0, COPY_HEAD);
 	return 0;
+}
+
+static int release_head(struct copy *c, struct err *e)
+{
+	int r;
+
+	if (!c->stack->digest) {
+		return 0;
+	}
+	r = stack_verify(c->stack, e);
+	if (r < 0) {
+		c->blame = exitcode_of_source(r);
+		return r;
+	}
+	c->blame = EXITCODE_TARGET;
+	/* So that no crash leaves the beginning there without the rest. */
+	r = c->sink->ops->flush(c->sink, e);
+	return r < 0 ? r : copy_engine_release(&c->engine, e);
 }
 
 static int transfer(struct copy *c, struct err *e)
@@ -196,7 +250,8 @@ static int transfer(struct copy *c, struct err *e)
 	c->engine.plan = &c->plan;
 	c->engine.threads = COPY_THREADS;
 	c->engine.rate = c->job->rate;
-	c->engine.window = COPY_WINDOW;
+	/* What is fetched before its turn is not limited by it. */
+	c->engine.window = c->job->rate ? 0 : COPY_WINDOW;
 	c->engine.stop = &stop;
 	c->engine.tick = tick;
 	c->engine.ctx = c;
@@ -205,10 +260,23 @@ static int transfer(struct copy *c, struct err *e)
 		c->blame = EXITCODE_FAILED;
 		return err_set(e, -ENOMEM, "out of memory");
 	}
-	c->phase = "copy";
+	r = withhold_head(c, e);
+	if (r < 0) {
+		return r;
+	}
+	r = copy_resume_begin(&c->resume, c->job->target, &c->engine, e);
+	if (r < 0) {
+		return r;
+	}
 	progress_begin(&c->progress, c->job->progress, c->plan.data_bytes);
 	r = copy_engine_run(&c->engine, &side, e);
+	if (c->engine.counters.changed > 0) {
+		log_warn("%s was changed since the interrupted copy: %" PRIu64
+			 " bytes of it were copied anew",
+			c->job->target, (uint64_t)c->engine.counters.changed);
+	}
 	if (r < 0) {
+		(void)copy_resume_tick(&c->resume, &c->engine, true, NULL);
 		c->blame = side == COPY_SIDE_SOURCE ? exitcode_of_source(r) : EXITCODE_TARGET;
 	}
 	return r;
@@ -238,7 +306,7 @@ static void check_allocation(const struct copy *c)
 		return;
 	}
 	if (c->sink->ops->allocated(c->sink, &allocated, &e) < 0) {
-		log_info("%s: what it allocates is its own affair", e.text);
+		log_info("%s; what it allocates is its own affair", e.text);
 	} else if (allocated < c->sink->size) {
 		log_warn("%s occupies %" PRIu64 " of its %" PRIu64
 			 " bytes: the storage below does not keep zeros that are written to it, so "
@@ -251,12 +319,16 @@ static int finish(struct copy *c, struct err *e)
 {
 	int r;
 
-	c->blame = EXITCODE_TARGET;
-	r = c->sink->ops->flush(c->sink, e);
+	r = release_head(c, e);
+	if (r == 0) {
+		c->blame = EXITCODE_TARGET;
+		r = c->sink->ops->flush(c->sink, e);
+	}
 	if (r == 0) {
 		r = verify(c, e);
 	}
 	if (r == 0) {
+		copy_resume_done(&c->resume);
 		check_allocation(c);
 	}
 	return r;
@@ -292,6 +364,7 @@ static void copy_clear(struct copy *c)
 {
 	free(c->engine.sums);
 	free(c->engine.head);
+	copy_resume_clear(&c->resume);
 	copy_plan_clear(&c->plan);
 	sink_close(c->sink);
 	stack_close(c->stack);

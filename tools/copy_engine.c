@@ -15,7 +15,7 @@
 /* Zeros within data are looked for in pieces of this size. */
 #define PIECE KIB(64)
 
-#define TICK_NS 100000000L
+#define TICK_NS 50000000L
 
 /* Units that are hinted at in one go. */
 #define HINTS 16
@@ -123,10 +123,10 @@ static void pace(struct run *run, uint64_t len)
 	run->due += (double)len / (double)engine->rate;
 	pthread_mutex_unlock(&run->lock);
 	while (wait > 0 && !is_over(run)) {
-		struct timespec nap = { 0, wait < 0.1 ? (long)(wait * 1e9) : TICK_NS };
+		struct timespec nap = { 0, wait < 0.05 ? (long)(wait * 1e9) : TICK_NS };
 
 		nanosleep(&nap, NULL);
-		wait -= 0.1;
+		wait -= 0.05;
 	}
 }
 
@@ -194,9 +194,15 @@ static bool is_there(struct copy_engine *engine, size_t i, uint8_t *buf)
 {
 	const struct copy_unit *unit = &engine->plan->units[i];
 
-	return engine->known && engine->known[i] &&
-	       engine->sink->ops->read(engine->sink, buf, unit->len, unit->off, NULL) == 0 &&
-	       copy_sum(buf, unit->len) == engine->known[i];
+	if (!engine->known || !engine->known[i]) {
+		return false;
+	}
+	if (engine->sink->ops->read(engine->sink, buf, unit->len, unit->off, NULL) < 0 ||
+		copy_sum(buf, unit->len) != engine->known[i]) {
+		engine->counters.changed += unit->len;
+		return false;
+	}
+	return true;
 }
 
 static int copy_data(struct run *run, size_t i, uint8_t *buf)
@@ -395,7 +401,7 @@ static int run_all(struct run *run, enum copy_side *ret_side, struct err *e)
 
 int copy_engine_run(struct copy_engine *engine, enum copy_side *ret_side, struct err *e)
 {
-	struct run run = { .engine = engine, .work = copy_unit, .hints = true };
+	struct run run = { .engine = engine, .work = copy_unit, .hints = engine->window > 0 };
 
 	return run_all(&run, ret_side, e);
 }

@@ -22,6 +22,7 @@ struct copy_counters {
 	_Atomic uint64_t written;  /* to the target */
 	_Atomic uint64_t zeroed;   /* on the target, by whatever means */
 	_Atomic uint64_t skipped;  /* done by an earlier run */
+	_Atomic uint64_t changed;  /* of that, what was not there any more */
 	_Atomic uint64_t data;     /* in units of data that are done */
 	_Atomic uint64_t verified; /* in units of data that were read back */
 };
@@ -32,7 +33,7 @@ struct copy_engine {
 	const struct copy_plan *plan;
 	unsigned int threads;
 	uint64_t rate;   /* bytes a second that are read at most; 0: no limit */
-	uint64_t window; /* bytes ahead of the readers that are hinted at */
+	uint64_t window; /* bytes ahead of the readers that are hinted at; 0: no hints */
 
 	/* copy_sum() of what is on the target, one a unit; 0: not there yet. Written by this copy,
 	 * entries of data units only, atomically. */
@@ -49,7 +50,7 @@ struct copy_engine {
 	uint64_t withhold;
 	uint8_t *head;
 
-	/* Called on the caller's thread every 100 ms. A negative return ends the copy with it, as
+	/* Called on the caller's thread every 50 ms. A negative return ends the copy with it, as
 	 * the target's fault. */
 	int (*tick)(void *ctx, struct err *e);
 	void *ctx;

@@ -16,7 +16,7 @@
 #include "core/image.h"
 
 /* Data units begin and end at multiples of it, but for the image's end. */
-#define COPY_UNIT MIB(2)
+#define COPY_UNIT MIB(1)
 
 struct copy_unit {
 	uint64_t off;  /* of the image, bytes */
@@ -33,7 +33,7 @@ struct copy_plan {
 	uint64_t zero_bytes;
 };
 
-/* Walks the extents of @img. Memory: 32 bytes a unit, so 16 MiB for a full TiB. */
+/* Walks the extents of @img. Memory: 32 bytes a unit, so 32 MiB for a full TiB. */
 int copy_plan_make(struct image *img, struct copy_plan *ret, struct err *e);
 
 /* Adds the zeros behind the image, up to the end of the target. */

@@ -69,6 +69,8 @@ static const struct option_row {
 		GROUP_COPY, "off, falloc (reserve all) or full (write all)" },
 	{ "target-is-zero", 0, KIND_FLAG, FIELD(target_is_zero), NO_FIELD, NULL, VERB_COPY,
 		GROUP_COPY, "the target reads as zeros: write only data" },
+	{ "checksum", 0, KIND_TEXT, FIELD(checksum), NO_FIELD, "ALG:HEX", VERB_COPY, GROUP_COPY,
+		"what the source must be: sha256:..." },
 	{ "verify", 0, KIND_FLAG, FIELD(verify), NO_FIELD, NULL, VERB_COPY, GROUP_COPY,
 		"read the target back and compare" },
 	{ "force", 0, KIND_FLAG, FIELD(force), NO_FIELD, NULL, VERB_COPY, GROUP_COPY,

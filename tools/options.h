@@ -63,6 +63,7 @@ struct options {
 	uint64_t size;
 
 	/* copy */
+	char *checksum; /* of the source: "sha256:HEX" */
 	char *preallocation;
 	bool target_is_zero;
 	bool verify;

@@ -20,6 +20,7 @@ struct stack_env {
 	char **headers; /* NULL: none */
 	struct net *net;
 	struct cache *cache;
+	struct image *digest; /* of the stack that is being opened; in its chain */
 };
 
 /* What the opener of backing files knows of the image that asks. */
@@ -174,9 +175,27 @@ static int open_format(const struct asker *asker, struct image *below,
 	return 0;
 }
 
+/* The checksum is of the image that the user named, not of its backing files. */
+static int add_digest(
+	struct stack_env *env, unsigned int depth, struct image **image, struct err *e)
+{
+	struct image *digest;
+	int r;
+
+	if (!env->o->checksum || depth > 0) {
+		return 0;
+	}
+	r = source_digest_open(*image, env->o->checksum, &digest, e);
+	if (r == 0) {
+		*image = digest;
+		env->digest = digest;
+	}
+	return r;
+}
+
 /* A version that the cache knows helps to open a source whose server does not answer. */
-static int open_remote(
-	const struct asker *asker, struct image **ret, struct blobs **ret_blobs, struct err *e)
+static int open_remote(const struct asker *asker, unsigned int depth, struct image **ret,
+	struct blobs **ret_blobs, struct err *e)
 {
 	CLEANUP(image_closep) struct image *image = NULL;
 	struct stack_env *env = asker->env;
@@ -201,6 +220,9 @@ static int open_remote(
 	r = source_open(env->net, asker->source, &opts, &image, e);
 	free(known.id);
 	if (r == 0) {
+		r = add_digest(env, depth, &image, e);
+	}
+	if (r == 0) {
 		r = cache_image_open(env->cache, key, image, ret, e);
 	}
 	if (r < 0) {
@@ -211,11 +233,20 @@ static int open_remote(
 	return 0;
 }
 
-static int open_local(const struct asker *asker, struct image **ret, struct err *e)
+static int open_local(
+	const struct asker *asker, unsigned int depth, struct image **ret, struct err *e)
 {
+	CLEANUP(image_closep) struct image *image = NULL;
 	struct source_opts opts = source_options(asker->env, asker->access);
+	int r = source_open(asker->env->net, asker->source, &opts, &image, e);
 
-	return source_open(asker->env->net, asker->source, &opts, ret, e);
+	if (r == 0) {
+		r = add_digest(asker->env, depth, &image, e);
+	}
+	if (r == 0) {
+		*ret = TAKE_PTR(image);
+	}
+	return r;
 }
 
 static int open_layers(const struct asker *asker, const char *format, unsigned int depth,
@@ -226,9 +257,9 @@ static int open_layers(const struct asker *asker, const char *format, unsigned i
 	int r;
 
 	if (source_is_remote(asker->source)) {
-		r = open_remote(asker, &image, &opts.blobs, e);
+		r = open_remote(asker, depth, &image, &opts.blobs, e);
 	} else {
-		r = open_local(asker, &image, e);
+		r = open_local(asker, depth, &image, e);
 	}
 	if (r == 0) {
 		r = open_format(asker, image, &opts, ret, e);
@@ -272,9 +303,11 @@ int stack_open_as(struct stack_env *env, const char *source, const struct stack_
 		return err_set(e, -ENOMEM, "out of memory");
 	}
 	stack->local = !source_is_remote(source);
+	env->digest = NULL;
 	r = open_layers(&asker, access && access->format ? access->format : env->o->format, 0,
 		&stack->image, e);
 	if (r == 0) {
+		stack->digest = env->digest;
 		stack->source = stack_display(source);
 		r = stack->source ? 0 : err_set(e, -ENOMEM, "out of memory");
 	}
@@ -284,6 +317,11 @@ int stack_open_as(struct stack_env *env, const char *source, const struct stack_
 	}
 	*ret = stack;
 	return 0;
+}
+
+int stack_verify(struct stack *stack, struct err *e)
+{
+	return stack->digest ? source_digest_finish(stack->digest, e) : 0;
 }
 
 void stack_close(struct stack *stack)
@@ -319,6 +357,9 @@ int stack_check(const struct options *o, struct err *e)
 	if (o->format && !format_is_known(o->format)) {
 		return err_set(
 			e, -EINVAL, "--format: '%s' is not one of %s", o->format, format_names());
+	}
+	if (o->checksum && source_digest_check(o->checksum, e) < 0) {
+		return err_wrap(e, -EINVAL, "--checksum");
 	}
 	return 0;
 }

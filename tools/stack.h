@@ -31,9 +31,10 @@ int stack_env_open(const struct options *o, struct stack_env **ret, struct err *
 void stack_env_close(struct stack_env *env);
 
 struct stack {
-	bool local;          /* its bytes are on this machine */
-	struct image *image; /* the disk; owned */
-	char *source;        /* to show: without credentials */
+	bool local;           /* its bytes are on this machine */
+	struct image *image;  /* the disk; owned */
+	struct image *digest; /* the layer in it that computes --checksum, or NULL */
+	char *source;         /* to show: without credentials */
 };
 
 /* What one source needs to be reached. It replaces the credentials and headers of the options; the
@@ -53,6 +54,10 @@ int stack_open(struct stack_env *env, const char *source, struct stack **ret, st
 /* The same, with what @source alone needs; NULL: what the options say. */
 int stack_open_as(struct stack_env *env, const char *source, const struct stack_access *access,
 	struct stack **ret, struct err *e);
+
+/* The bytes of the source are what --checksum says; fetches what nobody has read. Nobody reads the
+ * image any more. 0 when there was no --checksum; -ENOKEY: they are not. */
+int stack_verify(struct stack *stack, struct err *e);
 
 /* Does not wait for transfers under way. NULL is nothing. */
 void stack_close(struct stack *stack);

@@ -2,14 +2,20 @@
 """`lazydisk copy`: what is on the target afterwards, and what is refused before."""
 
 import contextlib
+import glob
 import json
 import os
+import random
+import re
+import signal
 import subprocess
 
 import pytest
 
+import faults
+from command import BINARY
 from images import VARIANTS
-from util import MIB, assert_same, one_line, run, seeded_bytes
+from util import MIB, assert_bytes, assert_same, one_line, run, seeded_bytes, wait_for
 
 
 @contextlib.contextmanager
@@ -264,3 +270,217 @@ def test_eight_tebibytes_of_nothing_take_no_time(lazydisk, images, tmp):
             assert os.pread(fd, 65536, offset) == bytes([byte]) * 65536
         finally:
             os.close(fd)
+
+
+class Killed:
+    """A copy that is ended at some point, and what the server sent for it."""
+
+    def __init__(self, lazydisk, *args):
+        self.process = subprocess.Popen(  # pylint: disable=consider-using-with
+            [BINARY, "copy", *map(str, args)], env=lazydisk.env, stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+    def kill_after(self, seconds, sig=signal.SIGKILL):
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self.process.wait(seconds)
+        if self.process.poll() is None:
+            self.process.send_signal(sig)
+        out, err = self.process.communicate(timeout=20)
+        return self.process.returncode, out, err
+
+
+def sent(nginx, begin=0):
+    """Bytes of bodies that nginx has sent, from byte @begin of its log on, and the end of the log."""
+    with open(os.path.join(nginx.prefix, "access.log"), encoding="utf-8") as f:
+        f.seek(begin)
+        lines = f.read().splitlines()
+        return sum(int(line.split('"')[2].split()[1]) for line in lines), f.tell()
+
+
+def noise_image(images, size=256 * MIB):
+    path = images.path("noise.raw")
+    if not os.path.exists(path):
+        with open(path + ".tmp", "wb") as f:
+            for i in range(size // (16 * MIB)):
+                f.write(seeded_bytes(16 * MIB, i))
+        os.rename(path + ".tmp", path)
+    return path
+
+
+@pytest.mark.limit(120)
+@pytest.mark.parametrize("kind", ["file", "device"])
+def test_ten_kills_cost_little(lazydisk, images, nginx, tmp, kind):
+    source = noise_image(images)
+    size = os.stat(source).st_size
+    with contextlib.ExitStack() as stack:
+        target = os.path.join(tmp, "disk.img")
+        if kind == "device":
+            target = stack.enter_context(
+                loop_device(os.path.join(tmp, "backing"), size + 5 * MIB))
+        args = ["--rate", "14Mi", nginx.url(source), target]
+        _, begin = sent(nginx)
+        chance = random.Random(7)
+        killed = 0
+        for _ in range(10):
+            code, _, err = Killed(lazydisk, *args).kill_after(chance.uniform(0.8, 1.8))
+            assert code in (0, -signal.SIGKILL), err
+            killed += code == -signal.SIGKILL
+        assert killed == 10
+        lazydisk.ok("copy", "--verify", *args[2:], timeout=60)
+        assert_disk(target, source, size + 5 * MIB if kind == "device" else size)
+        assert sent(nginx, begin)[0] <= 1.15 * size
+        if kind == "file":
+            assert not os.path.exists(target + ".lazydisk")
+        assert not glob.glob(os.path.join(lazydisk.cache, "copies", "*"))
+
+
+def interrupted(lazydisk, source, target, seconds=1.0, rate="16Mi"):
+    code, _, err = Killed(lazydisk, "--rate", rate, source, target).kill_after(
+        seconds, signal.SIGINT)
+    assert code == 1, err
+    assert "interrupted" in one_line(err.splitlines()[-1])
+
+
+def test_an_interrupt_leaves_what_can_be_continued(lazydisk, images, nginx, tmp):
+    source = noise_image(images)
+    target = os.path.join(tmp, "disk.img")
+    interrupted(lazydisk, nginx.url(source), target, 2.0)
+    assert os.path.exists(target + ".lazydisk")
+    done = lazydisk.run("copy", nginx.url(source), target)
+    assert done.returncode == 0, done.stderr
+    found = float(re.search(r"([\d.]+) MiB found done", done.stderr).group(1))
+    assert found >= 16
+    assert_same(target, source)
+    assert not os.path.exists(target + ".lazydisk")
+
+
+def test_another_image_starts_over_and_says_so(lazydisk, images, tmp):
+    source = noise_image(images)
+    target = os.path.join(tmp, "disk.img")
+    interrupted(lazydisk, source, target)
+    done = lazydisk.run("copy", images.variant("zlib"), target)
+    assert done.returncode == 0, done.stderr
+    assert "starting over" in done.stderr
+    assert " 0.0 MiB found done" in done.stderr
+    assert_same(target, images.raw)
+
+
+def test_a_target_that_changed_is_made_right(lazydisk, images, tmp):
+    source = noise_image(images)
+    target = os.path.join(tmp, "disk.img")
+    interrupted(lazydisk, source, target)
+    with open(target, "r+b") as f:
+        f.seek(MIB)
+        f.write(b"changed")
+    done = lazydisk.run("copy", source, target)
+    assert done.returncode == 0, done.stderr
+    assert "changed" in done.stderr
+    assert_same(target, source)
+
+
+def test_another_file_in_the_place_of_the_target_is_left_alone(lazydisk, images, tmp):
+    source = noise_image(images)
+    target = os.path.join(tmp, "disk.img")
+    interrupted(lazydisk, source, target)
+    os.rename(target, target + ".old")
+    with open(target, "wb") as f:
+        f.write(b"precious")
+    done = lazydisk.run("copy", source, target)
+    assert done.returncode == 5
+    assert "--force" in done.stderr
+    with open(target, "rb") as f:
+        assert f.read() == b"precious"
+
+
+@pytest.mark.parametrize("damage", ["torn", "garbage", "empty"])
+def test_a_broken_journal_costs_time_only(lazydisk, images, tmp, damage):
+    source = noise_image(images)
+    target = os.path.join(tmp, "disk.img")
+    interrupted(lazydisk, source, target)
+    journal = target + ".lazydisk"
+    size = os.stat(journal).st_size
+    with open(journal, "r+b") as f:
+        if damage == "torn":
+            f.truncate(size - 5)
+        elif damage == "empty":
+            f.truncate(0)
+        else:
+            f.seek(70)
+            f.write(b"garbage")
+    done = lazydisk.run("copy", *(["--force"] if damage == "empty" else []), source, target)
+    assert done.returncode == 0, done.stderr
+    assert_same(target, source)
+
+
+def test_a_server_that_dies_is_exit_3_and_the_next_run_continues(lazydisk, images, bad, tmp):
+    source = noise_image(images)
+    switch = faults.Switch(faults.drop)
+    target = os.path.join(tmp, "disk.img")
+    with open(source, "rb") as f:
+        url = bad.file("/noise.raw", f.read(64 * MIB), faults=[switch], etag='"one"')
+    process = Killed(lazydisk, "--timeout", "2", "--rate", "16Mi", url, target).process
+    wait_for(lambda: os.path.exists(target + ".lazydisk") and
+             os.stat(target + ".lazydisk").st_size > 100, 10, "the journal")
+    switch.on = True
+    bad.disconnect()
+    _, err = process.communicate(timeout=30)
+    assert process.returncode == 3, err
+    one_line(err.splitlines()[-1])
+    switch.on = False
+    done = lazydisk.run("copy", url, target)
+    assert done.returncode == 0, done.stderr
+    assert " 0.0 MiB found done" not in done.stderr
+    with open(source, "rb") as f, open(target, "rb") as g:
+        assert_bytes(g.read(), f.read(64 * MIB))
+
+
+def checksum(path, algorithm="sha256"):
+    return algorithm + ":" + run(algorithm + "sum", path).split()[0]
+
+
+@pytest.mark.parametrize("variant", ["raw", "plain", "zlib", "zstd", "scrambled", "cluster-512"])
+@pytest.mark.parametrize("local", [True, False])
+def test_the_right_checksum_changes_nothing(lazydisk, images, nginx, tmp, variant, local):
+    source = images.variant(variant)
+    target = os.path.join(tmp, "disk.img")
+    _, begin = sent(nginx)
+    lazydisk.ok("copy", "--verify", "--checksum", checksum(source),
+                source if local else nginx.url(source), target)
+    assert_same(target, images.raw)
+    assert sent(nginx, begin)[0] <= 1.3 * os.stat(source).st_size
+
+
+@pytest.mark.parametrize("algorithm", ["sha512", "sha1", "md5"])
+def test_other_digests_in_capitals(lazydisk, images, nginx, tmp, algorithm):
+    source = images.variant("zlib")
+    target = os.path.join(tmp, "disk.img")
+    lazydisk.ok("copy", "--checksum", checksum(source, algorithm).upper(), nginx.url(source), target)
+    assert_same(target, images.raw)
+
+
+@pytest.mark.parametrize("kind", ["file", "device"])
+def test_a_wrong_checksum_leaves_nothing_to_boot(lazydisk, images, nginx, tmp, kind):
+    source = images.variant("zlib")
+    wrong = checksum(images.raw)
+    with contextlib.ExitStack() as stack:
+        target = os.path.join(tmp, "disk.img")
+        if kind == "device":
+            target = stack.enter_context(loop_device(os.path.join(tmp, "backing"),
+                                                     os.stat(images.raw).st_size))
+        done = lazydisk.run("copy", "--checksum", wrong, nginx.url(source), target)
+        assert done.returncode == 6
+        assert checksum(source)[7:] in one_line(done.stderr.splitlines()[-1])
+        with open(target, "rb") as f, open(images.raw, "rb") as g:
+            assert f.read(MIB) == bytes(MIB)
+            assert g.read(MIB) != bytes(MIB)
+        assert not os.path.exists(target + ".lazydisk")
+
+
+@pytest.mark.parametrize("text", ["sha256", "sha256:", "sha256:12", "crc32:12345678",
+                                  "sha256:" + "g" * 64, "md5:" + "0" * 33])
+def test_what_is_no_checksum_is_a_usage_error(lazydisk, images, tmp, text):
+    target = os.path.join(tmp, "disk.img")
+    done = lazydisk.run("copy", "--checksum", text, images.raw, target)
+    assert done.returncode == 2
+    assert "--checksum" in one_line(done.stderr)
+    assert not os.path.exists(target)

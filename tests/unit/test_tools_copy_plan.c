@@ -8,6 +8,9 @@
 #include "tools/copy_engine.h"
 #include "tools/copy_plan.h"
 
+/* Half units. */
+#define HALVES(n) ((uint64_t)(n) * (COPY_UNIT / 2))
+
 /* An image that is nothing but its extents. */
 struct sketch {
 	struct image img;
@@ -87,103 +90,103 @@ static void assert_complete(const struct copy_plan *p, uint64_t size)
 static void holes_are_one_unit_and_data_are_blocks(void **state)
 {
 	const struct extent x[] = {
-		{ .offset = 0, .length = MIB(10), .zero = true, .host = EXTENT_NO_HOST },
-		{ .offset = MIB(10), .length = MIB(5), .allocated = true, .host = MIB(1) },
-		{ .offset = MIB(15), .length = MIB(8), .zero = true, .host = EXTENT_NO_HOST },
+		{ .offset = 0, .length = HALVES(10), .zero = true, .host = EXTENT_NO_HOST },
+		{ .offset = HALVES(10), .length = HALVES(5), .allocated = true, .host = HALVES(1) },
+		{ .offset = HALVES(15), .length = HALVES(8), .zero = true, .host = EXTENT_NO_HOST },
 	};
 	struct copy_plan p;
 
 	(void)state;
 	make(x, ARRAY_SIZE(x), &p);
 	assert_int_equal(p.count, 5);
-	assert_unit(&p, 0, true, 0, MIB(10));
-	assert_unit(&p, 1, true, MIB(16), MIB(7));
-	assert_unit(&p, 2, false, MIB(10), MIB(2));
-	assert_unit(&p, 3, false, MIB(12), MIB(2));
-	assert_unit(&p, 4, false, MIB(14), MIB(2));
-	assert_int_equal(p.data_bytes, MIB(6));
-	assert_int_equal(p.zero_bytes, MIB(17));
-	assert_complete(&p, MIB(23));
+	assert_unit(&p, 0, true, 0, HALVES(10));
+	assert_unit(&p, 1, true, HALVES(16), HALVES(7));
+	assert_unit(&p, 2, false, HALVES(10), HALVES(2));
+	assert_unit(&p, 3, false, HALVES(12), HALVES(2));
+	assert_unit(&p, 4, false, HALVES(14), HALVES(2));
+	assert_int_equal(p.data_bytes, HALVES(6));
+	assert_int_equal(p.zero_bytes, HALVES(17));
+	assert_complete(&p, HALVES(23));
 	copy_plan_clear(&p);
 }
 
 static void data_come_in_the_order_of_the_file(void **state)
 {
 	const struct extent x[] = {
-		{ .offset = 0, .length = MIB(2), .allocated = true, .host = MIB(30) },
-		{ .offset = MIB(2), .length = MIB(2), .allocated = true, .host = MIB(20) },
-		{ .offset = MIB(4), .length = MIB(4), .allocated = true, .host = MIB(2) },
+		{ .offset = 0, .length = HALVES(2), .allocated = true, .host = HALVES(30) },
+		{ .offset = HALVES(2), .length = HALVES(2), .allocated = true, .host = HALVES(20) },
+		{ .offset = HALVES(4), .length = HALVES(4), .allocated = true, .host = HALVES(2) },
 	};
 	struct copy_plan p;
 
 	(void)state;
 	make(x, ARRAY_SIZE(x), &p);
 	assert_int_equal(p.count, 4);
-	assert_unit(&p, 0, false, MIB(4), MIB(2));
-	assert_unit(&p, 1, false, MIB(6), MIB(2));
-	assert_unit(&p, 2, false, MIB(2), MIB(2));
-	assert_unit(&p, 3, false, 0, MIB(2));
-	assert_int_equal(p.units[1].host, MIB(4));
+	assert_unit(&p, 0, false, HALVES(4), HALVES(2));
+	assert_unit(&p, 1, false, HALVES(6), HALVES(2));
+	assert_unit(&p, 2, false, HALVES(2), HALVES(2));
+	assert_unit(&p, 3, false, 0, HALVES(2));
+	assert_int_equal(p.units[1].host, HALVES(4));
 	copy_plan_clear(&p);
 }
 
 static void a_block_that_begins_with_a_hole_has_the_place_of_its_data(void **state)
 {
 	const struct extent x[] = {
-		{ .offset = 0, .length = MIB(1), .zero = true, .host = EXTENT_NO_HOST },
-		{ .offset = MIB(1), .length = MIB(3), .allocated = true, .host = MIB(40) },
-		{ .offset = MIB(4), .length = MIB(2), .allocated = true, .host = MIB(10) },
+		{ .offset = 0, .length = HALVES(1), .zero = true, .host = EXTENT_NO_HOST },
+		{ .offset = HALVES(1), .length = HALVES(3), .allocated = true, .host = HALVES(40) },
+		{ .offset = HALVES(4), .length = HALVES(2), .allocated = true, .host = HALVES(10) },
 	};
 	struct copy_plan p;
 
 	(void)state;
 	make(x, ARRAY_SIZE(x), &p);
 	assert_int_equal(p.count, 3);
-	assert_unit(&p, 0, false, MIB(4), MIB(2));
-	assert_unit(&p, 1, false, 0, MIB(2));
-	assert_unit(&p, 2, false, MIB(2), MIB(2));
-	assert_int_equal(p.units[1].host, MIB(40));
-	assert_int_equal(p.units[2].host, MIB(41));
-	assert_complete(&p, MIB(6));
+	assert_unit(&p, 0, false, HALVES(4), HALVES(2));
+	assert_unit(&p, 1, false, 0, HALVES(2));
+	assert_unit(&p, 2, false, HALVES(2), HALVES(2));
+	assert_int_equal(p.units[1].host, HALVES(40));
+	assert_int_equal(p.units[2].host, HALVES(41));
+	assert_complete(&p, HALVES(6));
 	copy_plan_clear(&p);
 }
 
 static void an_odd_end_belongs_to_the_last_unit(void **state)
 {
 	const struct extent x[] = {
-		{ .offset = 0, .length = MIB(2) + 512, .allocated = true, .host = 0 },
+		{ .offset = 0, .length = HALVES(2) + 512, .allocated = true, .host = 0 },
 	};
 	struct copy_plan p;
 
 	(void)state;
 	make(x, ARRAY_SIZE(x), &p);
 	assert_int_equal(p.count, 2);
-	assert_unit(&p, 1, false, MIB(2), 512);
-	assert_int_equal(copy_plan_add_tail(&p, MIB(2) + 512, MIB(8), NULL), 0);
-	assert_unit(&p, 2, true, MIB(2) + 512, MIB(6) - 512);
-	assert_complete(&p, MIB(8));
+	assert_unit(&p, 1, false, HALVES(2), 512);
+	assert_int_equal(copy_plan_add_tail(&p, HALVES(2) + 512, HALVES(8), NULL), 0);
+	assert_unit(&p, 2, true, HALVES(2) + 512, HALVES(6) - 512);
+	assert_complete(&p, HALVES(8));
 	copy_plan_clear(&p);
 }
 
 static void data_up_to_a_block_leave_the_hole_behind_it_alone(void **state)
 {
 	const struct extent x[] = {
-		{ .offset = 0, .length = MIB(2), .allocated = true, .host = 0 },
-		{ .offset = MIB(2), .length = MIB(1), .zero = true, .host = EXTENT_NO_HOST },
+		{ .offset = 0, .length = HALVES(2), .allocated = true, .host = 0 },
+		{ .offset = HALVES(2), .length = HALVES(1), .zero = true, .host = EXTENT_NO_HOST },
 	};
 	struct copy_plan p;
 
 	(void)state;
 	make(x, ARRAY_SIZE(x), &p);
 	assert_int_equal(p.count, 2);
-	assert_unit(&p, 0, true, MIB(2), MIB(1));
-	assert_unit(&p, 1, false, 0, MIB(2));
+	assert_unit(&p, 0, true, HALVES(2), HALVES(1));
+	assert_unit(&p, 1, false, 0, HALVES(2));
 	copy_plan_clear(&p);
 }
 
 static void a_scattered_block_is_asked_about_once(void **state)
 {
-	struct extent x[MIB(4) / KIB(64)];
+	struct extent x[HALVES(4) / KIB(64)];
 	struct sketch s = { .extents = x, .count = ARRAY_SIZE(x) };
 	struct copy_plan p;
 
@@ -192,13 +195,13 @@ static void a_scattered_block_is_asked_about_once(void **state)
 		x[i] = (struct extent){ .offset = i * KIB(64),
 			.length = KIB(64),
 			.zero = i % 2,
-			.host = i % 2 ? EXTENT_NO_HOST : MIB(100) - i * KIB(64) };
+			.host = i % 2 ? EXTENT_NO_HOST : HALVES(100) - i * KIB(64) };
 	}
-	assert_int_equal(image_init(&s.img, &sketch_ops, NULL, MIB(4), "sketch"), 0);
+	assert_int_equal(image_init(&s.img, &sketch_ops, NULL, HALVES(4), "sketch"), 0);
 	assert_int_equal(copy_plan_make(&s.img, &p, NULL), 0);
 	assert_int_equal(p.count, 2);
 	assert_int_equal(s.asked, 2);
-	assert_complete(&p, MIB(4));
+	assert_complete(&p, HALVES(4));
 	copy_plan_clear(&p);
 	image_fini(&s.img);
 }
