@@ -3,13 +3,13 @@
  * Reads a file in the ways that the benchmark times, and can compare what it got with a file that
  * is known to be right:
  *
- *   reader stream FILE --bytes N [--passes N] [--forget] [--compare RIGHT]
+ *   reader stream FILE --bytes N [--passes N] [--forget | --direct] [--compare RIGHT]
  *   reader random FILE --bytes N --count N [--depth N] [--seed N] [--compare RIGHT]
  *   reader fill FILE --bytes N [--seed N]
  *   reader heat --bytes N
  *
  * stream: the first N bytes in order, 1 MiB a call; the seconds of each pass, a line each. --forget
- * drops the file's pages from the kernel's cache before each pass.
+ * drops the file's pages from the kernel's cache before each pass, --direct goes past that.
  * random: pages of 4 KiB at random places of the first N bytes, by that many threads at once; the
  * seconds of the whole, then the microseconds of each read, a line each.
  * fill: makes FILE of random bytes. heat: touches that much memory and gives it back, for virtual
@@ -40,7 +40,7 @@ struct job {
 	const char *file;
 	const char *right;
 	uint64_t bytes, passes, count, depth, seed;
-	bool forget;
+	bool forget, direct;
 
 	int fd;
 	const uint8_t *want; /* the right file, mapped; or NULL */
@@ -132,7 +132,7 @@ static void map_right(struct job *j)
 
 static void open_file(struct job *j)
 {
-	j->fd = open(j->file, O_RDONLY | O_CLOEXEC);
+	j->fd = open(j->file, O_RDONLY | O_CLOEXEC | (j->direct ? O_DIRECT : 0));
 	if (j->fd < 0) {
 		die(j->file);
 	}
@@ -260,6 +260,7 @@ static void parse(struct job *j, int argc, char **argv)
 		{ "seed", required_argument, NULL, 's' },
 		{ "compare", required_argument, NULL, 'r' },
 		{ "forget", no_argument, NULL, 'f' },
+		{ "direct", no_argument, NULL, 'D' },
 		{ 0 },
 	};
 	int c;
@@ -286,6 +287,9 @@ static void parse(struct job *j, int argc, char **argv)
 			break;
 		case 'f':
 			j->forget = true;
+			break;
+		case 'D':
+			j->direct = true;
 			break;
 		default:
 			exit(2);

@@ -34,10 +34,10 @@ def below(limit, name):
 def number(value):
     if isinstance(value, str):
         return value
-    if value >= 1000:
-        return f"{value:.0f}"
     if value >= 100:
         return f"{value:.0f}"
+    if 0 < value < 0.001:
+        return "< 0.001"
     return f"{value:.3g}"
 
 
