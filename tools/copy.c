@@ -187,9 +187,14 @@ static int make_plan(struct copy *c, struct err *e)
 
 	if (r < 0) {
 		c->blame = exitcode_of_source(r);
-		return r;
 	}
-	r = copy_plan_add_tail(&c->plan, image->size, c->sink->size, e);
+	return r;
+}
+
+static int add_tail(struct copy *c, struct err *e)
+{
+	int r = copy_plan_add_tail(&c->plan, c->stack->image->size, c->sink->size, e);
+
 	if (r < 0) {
 		c->blame = EXITCODE_FAILED;
 	}
@@ -373,10 +378,14 @@ static void copy_clear(struct copy *c)
 
 static int fill_target(struct copy *c, struct err *e)
 {
-	int r = open_target(c, e);
+	/* A source that cannot even be planned shall not leave a new file. */
+	int r = make_plan(c, e);
 
 	if (r == 0) {
-		r = make_plan(c, e);
+		r = open_target(c, e);
+	}
+	if (r == 0) {
+		r = add_tail(c, e);
 	}
 	if (r == 0) {
 		r = transfer(c, e);

@@ -159,6 +159,24 @@ static void sync_directory(const char *path)
 	}
 }
 
+/* Whether what is at @path may go: nothing, a journal, or the empty file that a crash can leave of
+ * one. Anything else is somebody's. */
+static bool is_replaceable(const char *path)
+{
+	CLEANUP_CLOSE int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
+	uint8_t magic[8];
+	struct stat st;
+
+	if (fd < 0) {
+		return errno == ENOENT;
+	}
+	if (fstat(fd, &st) < 0 || !S_ISREG(st.st_mode)) {
+		return false;
+	}
+	return st.st_size == 0 ||
+	       (rw_pread(fd, magic, sizeof(magic), 0) == 0 && load_le64(magic) == HEAD_MAGIC);
+}
+
 int copy_journal_open(const char *path, const struct copy_journal_key *key,
 	const struct copy_journal_past *past, struct copy_journal **ret, struct err *e)
 {
@@ -166,6 +184,9 @@ int copy_journal_open(const char *path, const struct copy_journal_key *key,
 	struct copy_journal *j;
 	uint8_t head[HEAD_SIZE];
 
+	if (!past && !is_replaceable(path)) {
+		return err_set(e, -EEXIST, "%s exists and is not a journal of a copy", path);
+	}
 	if (!past) {
 		unlink(path);
 	}

@@ -44,21 +44,28 @@ static bool is_open(const struct stat *target)
 	return found;
 }
 
-/* What stands behind a loop device, with what tells one such file from the next. */
-static void add_backing(const struct stat *device, char *ret, size_t room)
+/* The file behind a loop device. False: it is none, or its file is out of reach. */
+static bool stat_backing(const struct stat *device, struct stat *ret)
 {
 	CLEANUP_FREE char *backing = NULL;
 	char attr[80];
-	struct stat st;
 	size_t len;
 
 	snprintf(attr, sizeof(attr), "/sys/dev/block/%u:%u/loop/backing_file",
 		major(device->st_rdev), minor(device->st_rdev));
 	if (rw_read_file(attr, 8192, &backing, &len, NULL) < 0) {
-		return;
+		return false;
 	}
 	backing[strcspn(backing, "\n")] = '\0';
-	if (stat(backing, &st) == 0) {
+	return stat(backing, ret) == 0;
+}
+
+/* Tells one file behind a loop device from the next. */
+static void add_backing(const struct stat *device, char *ret, size_t room)
+{
+	struct stat st;
+
+	if (stat_backing(device, &st)) {
 		snprintf(ret, room, " file %" PRIx64 ":%" PRIu64, (uint64_t)st.st_dev,
 			(uint64_t)st.st_ino);
 	}
@@ -89,6 +96,7 @@ int sink_identity(const char *path, char **ret, bool *ret_device, struct err *e)
 
 int sink_open(const struct sink_opts *o, struct sink **ret, struct err *e)
 {
+	struct stat backing;
 	struct stat st;
 
 	if (stat(o->path, &st) < 0) {
@@ -97,7 +105,8 @@ int sink_open(const struct sink_opts *o, struct sink **ret, struct err *e)
 		}
 		return sink_file_open(o, ret, e);
 	}
-	if (is_open(&st)) {
+	if (is_open(&st) ||
+		(S_ISBLK(st.st_mode) && stat_backing(&st, &backing) && is_open(&backing))) {
 		return err_set(e, -EBUSY, "the target %s is the image that is to be read", o->path);
 	}
 	if (S_ISREG(st.st_mode)) {

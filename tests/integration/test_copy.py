@@ -172,6 +172,31 @@ def test_the_image_itself_is_never_the_target(lazydisk, images, tmp):
         assert_same(source, images.variant("plain"))
 
 
+def test_a_loop_device_over_the_image_is_never_the_target(lazydisk, images, tmp):
+    source = os.path.join(tmp, "image.qcow2")
+    run("cp", images.variant("plain"), source)
+    device = run("losetup", "--find", "--show", source).strip()
+    try:
+        done = lazydisk.run("copy", source, device)
+    finally:
+        run("losetup", "--detach", device)
+    assert done.returncode == 5
+    assert "image" in one_line(done.stderr)
+    assert_same(source, images.variant("plain"))
+
+
+def test_a_file_of_the_journals_name_is_left_alone(lazydisk, images, tmp):
+    target = os.path.join(tmp, "disk.img")
+    with open(target + ".lazydisk", "wb") as f:
+        f.write(b"precious, and no journal")
+    done = lazydisk.run("copy", images.variant("plain"), target)
+    assert done.returncode == 0, done.stderr
+    assert "cannot be continued" in done.stderr
+    assert_same(target, images.raw)
+    with open(target + ".lazydisk", "rb") as f:
+        assert f.read() == b"precious, and no journal"
+
+
 def test_a_file_that_exists_is_replaced_only_by_force(lazydisk, images, tmp):
     target = os.path.join(tmp, "disk.img")
     with open(target, "wb") as f:

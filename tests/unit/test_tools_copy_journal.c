@@ -37,6 +37,7 @@ static void make(unsigned int batches)
 {
 	struct copy_journal *j;
 
+	assert_int_equal(truncate(path, 0), 0);
 	assert_int_equal(copy_journal_open(path, &key, NULL, &j, NULL), 0);
 	for (uint64_t i = 0; i < batches; i++) {
 		const struct copy_journal_entry entries[] = {
@@ -133,6 +134,7 @@ static void two_truths_about_a_unit_are_none(void **state)
 	struct copy_journal *j;
 
 	(void)state;
+	make(0);
 	assert_int_equal(copy_journal_open(path, &key, NULL, &j, NULL), 0);
 	assert_int_equal(copy_journal_add(j, entries, ARRAY_SIZE(entries), NULL), 0);
 	copy_journal_close(j);
@@ -146,6 +148,7 @@ static void two_truths_about_a_unit_are_none(void **state)
 static void what_is_no_journal_is_none(void **state)
 {
 	struct copy_journal_past past;
+	struct copy_journal *j;
 	struct err e;
 
 	(void)state;
@@ -153,6 +156,9 @@ static void what_is_no_journal_is_none(void **state)
 	assert_int_equal(copy_journal_load(path, &past, &e), -ENOENT);
 	assert_int_equal(truncate(path, 100000), 0);
 	assert_int_equal(copy_journal_load(path, &past, &e), -ENOENT);
+	assert_int_equal(copy_journal_open(path, &key, NULL, &j, &e), -EEXIST);
+	assert_int_equal(size_of_file(), 100000);
+	assert_int_equal(truncate(path, 0), 0);
 	assert_int_equal(copy_journal_load("/nowhere/at/all", &past, &e), -ENOENT);
 }
 
