@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "tools/copy.h"
+#include "tools/copy_manifest.h"
 #include "tools/exitcode.h"
 #include "tools/options.h"
 #include "tools/stack.h"
@@ -25,12 +26,34 @@ static int parse_preallocation(const char *text, enum sink_prealloc *ret, struct
 	return 0;
 }
 
+/* What each volume says for itself is not said for all of them; and a password is not sent to all
+ * the servers that manifests name. */
+static int check_manifests(const struct options *o, struct err *e)
+{
+	if (!o->manifest_count) {
+		return o->volumes ? err_set(e, -EINVAL, "--volumes needs -f") : 0;
+	}
+	if (!o->volumes) {
+		return err_set(e, -EINVAL, "-f needs --volumes: where the volumes are");
+	}
+	if (o->size_given || o->format || o->target_is_zero) {
+		return err_set(e, -EINVAL,
+			"--size, --format and --target-is-zero cannot be given with -f");
+	}
+	if (o->user || o->secret || o->header_file) {
+		return err_set(e, -EINVAL,
+			"--user, --secret and --header-file cannot be given with -f: put "
+			"credentials into a Secret among the manifests");
+	}
+	return 0;
+}
+
 static int make_job(const struct options *o, struct copy_job *ret, struct err *e)
 {
 	struct copy_job job = {
 		.options = o,
-		.source = o->args[0],
-		.target = o->args[1],
+		.source = o->manifest_count ? NULL : o->args[0],
+		.target = o->manifest_count ? NULL : o->args[1],
 		.size = o->size,
 		.force = o->force,
 		.target_is_zero = o->target_is_zero,
@@ -39,6 +62,9 @@ static int make_job(const struct options *o, struct copy_job *ret, struct err *e
 	};
 	int r = stack_check(o, e);
 
+	if (r == 0) {
+		r = check_manifests(o, e);
+	}
 	if (r == 0) {
 		r = parse_preallocation(o->preallocation, &job.preallocation, e);
 	}
@@ -82,6 +108,9 @@ int copy_verb_run(const struct options *o)
 
 	if (r < 0) {
 		return exitcode_report(&e, EXITCODE_USAGE);
+	}
+	if (o->manifest_count) {
+		return copy_manifest_run(o, &job);
 	}
 	r = copy_run(&job, &result, &e);
 	if (r < 0) {

@@ -19,7 +19,7 @@ static const struct verb verbs[] = {
 	{ "mount", VERB_MOUNT, "[options] SOURCE... MOUNTPOINT",
 		"show disk images as local raw files, fetched as they are read", 2, -1, mount_run },
 	{ "umount", VERB_UMOUNT, "[options] MOUNTPOINT", "end a mount", 1, 1, umount_run },
-	{ "copy", VERB_COPY, "[options] SOURCE TARGET",
+	{ "copy", VERB_COPY, "[options] SOURCE TARGET | -f FILE... --volumes DIR",
 		"fill a file or a block device with the disk of an image", 2, 2, copy_verb_run },
 	{ "info", VERB_INFO, "[options] SOURCE",
 		"show formats, sizes, version and what is cached of an image", 1, 1, info_run },
@@ -61,10 +61,13 @@ static void print_help(FILE *out)
 
 static int check_arguments(const struct verb *verb, const struct options *o, struct err *e)
 {
+	/* Manifests stand for the sources, and for copy's target. */
+	int sources = verb->args_max < 0 ? 1 : 2;
+	int min = verb->args_min - (o->manifest_count ? sources : 0);
 	bool many = verb->args_max >= 0 && o->arg_count > verb->args_max;
 	int r;
 
-	if (o->arg_count < verb->args_min || many) {
+	if (o->arg_count < min || many) {
 		return err_set(e, -EINVAL, "too %s arguments; usage: lazydisk %s %s",
 			many ? "many" : "few", verb->name, verb->synopsis);
 	}

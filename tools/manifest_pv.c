@@ -8,6 +8,25 @@
 
 #include "tools/quantity.h"
 
+/* What a claim among the manifests names is not for anybody else. */
+static void give_to_claims(const struct manifest *m, struct manifest_pvs *pvs)
+{
+	for (size_t i = 0; i < m->count; i++) {
+		const struct manifest_object *o = &m->objects[i];
+		struct manifest_claim claim;
+
+		if (o->kind != MANIFEST_PVC || manifest_claim_read(o, &claim, NULL) < 0 ||
+			!claim.volume_name) {
+			continue;
+		}
+		for (size_t j = 0; j < pvs->count; j++) {
+			if (strcmp(pvs->list[j].object->name, claim.volume_name) == 0) {
+				pvs->takers[j] = o;
+			}
+		}
+	}
+}
+
 int manifest_pvs_load(const struct manifest *m, struct manifest_pvs *ret, struct err *e)
 {
 	struct manifest_pvs pvs = { 0 };
@@ -27,6 +46,7 @@ int manifest_pvs_load(const struct manifest *m, struct manifest_pvs *ret, struct
 		manifest_pvs_clear(&pvs);
 		return r;
 	}
+	give_to_claims(m, &pvs);
 	*ret = pvs;
 	return 0;
 }
@@ -67,7 +87,8 @@ static int take(struct manifest_pvs *pvs, size_t i, const struct manifest_object
 			"PersistentVolume %s (%s:%u, %s) %s", pv->object->name, pv->object->file,
 			pv->object->line, quantity_format(pv->capacity, size), why);
 	}
-	if (pvs->takers[i] && pvs->takers[i] != taker) {
+	if (pvs->takers[i] && (strcmp(pvs->takers[i]->ns, taker->ns) != 0 ||
+				      strcmp(pvs->takers[i]->name, taker->name) != 0)) {
 		return manifest_error(e, -EINVAL, taker, claim->node, NULL,
 			"PersistentVolume %s is taken by %s/%s", pv->object->name,
 			pvs->takers[i]->ns, pvs->takers[i]->name);

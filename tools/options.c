@@ -22,23 +22,26 @@ enum kind {
 	KIND_RETRY,    /* "hard" or a number: retry_hard, tries */
 	KIND_LOG,      /* "text" or "json": log_format */
 	KIND_NAMES,    /* appended to names */
+	KIND_MANIFEST, /* appended to manifests */
 };
 
 enum group {
 	GROUP_MOUNT,
 	GROUP_COPY,
 	GROUP_VOLUME,
+	GROUP_MANIFEST,
 	GROUP_SOURCE,
 	GROUP_CACHE,
 	GROUP_GENERAL,
 	GROUP_COUNT
 };
 
-static const char *const group_title[] = { "Mount", "Copy", "Volume", "Source", "Cache",
-	"General" };
+static const char *const group_title[] = { "Mount", "Copy", "Volume", "Manifests", "Source",
+	"Cache", "General" };
 
-#define READS_SOURCE (VERB_MOUNT | VERB_INFO | VERB_MAP | VERB_COPY)
-#define ALL_VERBS    (~0U)
+#define READS_SOURCE    (VERB_MOUNT | VERB_INFO | VERB_MAP | VERB_COPY)
+#define TAKES_MANIFESTS VERB_COPY
+#define ALL_VERBS       (~0U)
 
 #define FIELD(f) offsetof(struct options, f)
 #define NO_FIELD SIZE_MAX
@@ -90,6 +93,11 @@ static const struct option_row {
 		"create: this host is node NAME of the cluster" },
 	{ "storage-class", 0, KIND_TEXT, FIELD(storage_class), NO_FIELD, "NAME", VERB_VOLUME,
 		GROUP_VOLUME, "create: its storage class (local)" },
+
+	{ "manifest", 'f', KIND_MANIFEST, NO_FIELD, NO_FIELD, "FILE", TAKES_MANIFESTS,
+		GROUP_MANIFEST, "take the DataVolumes in FILE; may be repeated" },
+	{ "volumes", 0, KIND_PATH, FIELD(volumes), NO_FIELD, "DIR", VERB_COPY, GROUP_MANIFEST,
+		"fill DIR/NAMESPACE/NAME/disk.img" },
 
 	{ "cacert", 0, KIND_PATH, FIELD(cacert), NO_FIELD, "FILE", READS_SOURCE, GROUP_SOURCE,
 		"trust the authorities in FILE (PEM), too" },
@@ -213,20 +221,34 @@ static int set_log_format(struct options *o, const char *value, struct err *e)
 	return 0;
 }
 
-static int append_name(struct options *o, const char *value, struct err *e)
+static int append(char ***list, size_t *count, const char *value, struct err *e)
 {
-	char **names = reallocarray(o->names, o->name_count + 1, sizeof(*names));
+	char **more = reallocarray(*list, *count + 1, sizeof(*more));
 
-	if (!names) {
+	if (!more) {
 		return err_set(e, -ENOMEM, "out of memory");
 	}
-	o->names = names;
-	names[o->name_count] = strdup(value);
-	if (!names[o->name_count]) {
+	*list = more;
+	more[*count] = strdup(value);
+	if (!more[*count]) {
 		return err_set(e, -ENOMEM, "out of memory");
 	}
-	o->name_count++;
+	++*count;
 	return 0;
+}
+
+/* "-f a.yaml b.yaml": the words are manifests, too, but for the mountpoint. */
+static int take_manifests(const struct verb *verb, struct options *o, struct err *e)
+{
+	int left = verb->bit == VERB_MOUNT ? 1 : 0;
+	int r = 0;
+
+	while (r == 0 && o->manifest_count && o->arg_count > left) {
+		r = append(&o->manifests, &o->manifest_count, o->args[0], e);
+		o->args++;
+		o->arg_count--;
+	}
+	return r;
 }
 
 static int set_option(
@@ -253,7 +275,9 @@ static int set_option(
 	case KIND_LOG:
 		return set_log_format(o, value, e);
 	case KIND_NAMES:
-		return append_name(o, value, e);
+		return append(&o->names, &o->name_count, value, e);
+	case KIND_MANIFEST:
+		return append(&o->manifests, &o->manifest_count, value, e);
 	}
 	return 0;
 }
@@ -339,10 +363,12 @@ static bool is_abbreviated(int value, const char *word)
 static int parse_words(const struct verb *verb, const struct option *longs, int argc, char **argv,
 	struct options *ret, struct err *e)
 {
+	const char *letters = verb->bit & TAKES_MANIFESTS ? ":hvf:" : ":hv";
+
 	optind = 0;
 	opterr = 0;
 	for (;;) {
-		int c = getopt_long(argc, argv, ":hv", longs, NULL);
+		int c = getopt_long(argc, argv, letters, longs, NULL);
 		const char *word;
 		int r;
 
@@ -395,7 +421,7 @@ int options_parse(
 	}
 	ret->args = argv + optind;
 	ret->arg_count = argc - optind;
-	return 0;
+	return take_manifests(verb, ret, e);
 }
 
 static int check_login(const struct options *o, struct err *e)
@@ -459,6 +485,10 @@ void options_clear(struct options *o)
 		free(o->names[i]);
 	}
 	free(o->names);
+	for (size_t i = 0; i < o->manifest_count; i++) {
+		free(o->manifests[i]);
+	}
+	free(o->manifests);
 	*o = (struct options){ 0 };
 }
 

@@ -77,6 +77,11 @@ struct options {
 	char *node;
 	char *storage_class;
 
+	/* manifests: of -f and, with it, of the words that are no options */
+	char **manifests;
+	size_t manifest_count;
+	char *volumes;
+
 	/* what is left: SOURCE, MOUNTPOINT, TARGET; borrowed from argv */
 	char **args;
 	int arg_count;
