@@ -256,14 +256,28 @@ static int route_blank(const struct fill *fill, struct route *ret, struct err *e
 		       : 0;
 }
 
+/* The options, with the checksum that the volume alone has. What they point to is borrowed. */
+static struct options with_checksum(const struct filler *f, const struct fill *fill)
+{
+	struct options own = *f->o;
+
+	own.checksum = NULL;
+	if (fill->spec.checksum && *fill->spec.checksum) {
+		own.checksum = (char *)(uintptr_t)fill->spec.checksum;
+	}
+	return own;
+}
+
 static int route_http(
 	const struct filler *f, const struct fill *fill, struct route *ret, struct err *e)
 {
-	int r;
+	struct options own = with_checksum(f, fill);
+	struct err why = { 0 };
+	int r = stack_check(&own, &why);
 
-	if (fill->spec.checksum && *fill->spec.checksum) {
-		return manifest_error(e, -ENOTSUP, fill->object, fill->spec.source_node,
-			"spec.source.http.checksum", "is not verified by this version");
+	if (r < 0) {
+		return manifest_error(e, -EINVAL, fill->object, fill->spec.source_node,
+			"spec.source.http.checksum", "%s", why.text);
 	}
 	r = manifest_resolve(&f->manifest, fill->object, &fill->spec, &ret->access, e);
 	if (r < 0) {
@@ -380,9 +394,11 @@ static int complete(struct fill *fill, const struct route *route, struct err *e)
 static int copy_one(const struct filler *f, struct fill *fill, const struct route *route,
 	struct copy_result *result, struct err *e)
 {
+	struct options own = with_checksum(f, fill);
 	struct copy_job job = *f->job;
 	int r;
 
+	job.options = &own;
 	job.source = route->source;
 	job.access = &route->stack;
 	job.target = route->target;

@@ -36,9 +36,9 @@ static int check_manifests(const struct options *o, struct err *e)
 	if (!o->volumes) {
 		return err_set(e, -EINVAL, "-f needs --volumes: where the volumes are");
 	}
-	if (o->size_given || o->format || o->target_is_zero) {
+	if (o->size_given || o->format || o->target_is_zero || o->checksum) {
 		return err_set(e, -EINVAL,
-			"--size, --format and --target-is-zero cannot be given with -f");
+			"--size, --format, --checksum and --target-is-zero cannot be given with -f");
 	}
 	if (o->user || o->secret || o->header_file) {
 		return err_set(e, -EINVAL,

@@ -9,7 +9,7 @@ import pytest
 
 import command
 from nginx import PASSWORD, USER
-from util import MIB, assert_same, first_difference, one_line, pread, run
+from util import MIB, assert_same, first_difference, one_line, pread, run, sha256
 
 DATA = os.path.join(command.ROOT, "tests", "data", "manifests")
 DOCUMENTED = "https://mirror.example.org/fedora/Fedora-Cloud-Base-35-1.2.x86_64.qcow2"
@@ -201,6 +201,21 @@ def test_blank_and_cloned_volumes(manifests, images, nginx):
     st = os.stat(manifests.disk("empty"))
     assert st.st_size == 20 * MIB and st.st_blocks * 512 >= 20 * MIB
     assert os.stat(manifests.disk("copy")).st_blocks * 512 < 40 * MIB
+
+
+def test_a_checksum_counts_for_its_volume(manifests, images, nginx):
+    image = images.variant("zlib")
+    source = "{{http: {{url: '{}', checksum: '{}'}}}}"
+    good = source.format(nginx.url(image), "sha256:" + sha256(image))
+    bad = source.format(nginx.url(image), "sha256:" + sha256(images.raw))
+    path = manifests.write("a.yaml", manifests.volume("bad", bad) + manifests.volume("good", good))
+    manifests.refused(path, code=6, says="default/bad: ")
+    assert_disk(manifests.disk("good"), images.raw, 64 * MIB)
+    if os.path.exists(manifests.disk("bad")):
+        assert not any(pread(manifests.disk("bad"), MIB, 0))
+    odd = source.format(nginx.url(image), "crc:12")
+    path = manifests.write("b.yaml", manifests.volume("odd", odd))
+    manifests.refused(path, code=2, says=f"{path}:6: spec.source.http.checksum: ")
 
 
 def test_one_that_fails_stops_no_other(manifests, images, nginx):
