@@ -149,6 +149,8 @@ static int find_journal(struct copy *c, uint64_t size, struct err *e)
 	/* A checksum is of all bytes, and of what they were when they were written. */
 	bool lasting = !(image->flags & IMAGE_UNVERSIONED) && !c->stack->digest;
 
+	/* What is on this machine is quickly read again. */
+	c->resume.least = c->stack->local ? 5 : 0.1;
 	return copy_resume_find(&c->resume, &c->options, c->job->target, lasting ? image->id : NULL,
 		copy_sum(shape, sizeof(shape)), e);
 }

@@ -19,10 +19,17 @@
 
 /* fsync() may take this share of the time. */
 #define FLUSH_SHARE 0.4
-#define FLUSH_LEAST 0.1
 /* Units that are done lie no further apart in the plan than threads can be. */
 #define GAP_MAX   256U
 #define BATCH_MAX 4096U
+
+static double now_s(void)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	return (double)t.tv_sec + (double)t.tv_nsec / 1e9;
+}
 
 static uint64_t sum_text(const char *text)
 {
@@ -141,6 +148,7 @@ int copy_resume_begin(
 		log_warn("%s: if this copy is interrupted, it cannot be continued", why.text);
 		return 0;
 	}
+	r->next = now_s() + r->least;
 	return set_known(r, engine) < 0 ? err_set(e, -ENOMEM, "out of memory") : 0;
 }
 
@@ -171,14 +179,6 @@ static size_t collect(struct copy_resume *r, const struct copy_engine *engine)
 	return count;
 }
 
-static double now_s(void)
-{
-	struct timespec t;
-
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	return (double)t.tv_sec + (double)t.tv_nsec / 1e9;
-}
-
 int copy_resume_tick(struct copy_resume *r, struct copy_engine *engine, bool last, struct err *e)
 {
 	double begun = now_s();
@@ -203,8 +203,8 @@ int copy_resume_tick(struct copy_resume *r, struct copy_engine *engine, bool las
 		return 0;
 	}
 	r->next = now_s() + (now_s() - begun) / FLUSH_SHARE;
-	if (r->next < begun + FLUSH_LEAST) {
-		r->next = begun + FLUSH_LEAST;
+	if (r->next < begun + r->least) {
+		r->next = begun + r->least;
 	}
 	return 0;
 }

@@ -20,6 +20,7 @@ struct copy_resume {
 	struct copy_journal_key key;
 	struct copy_journal_past past;
 	struct copy_journal *journal;
+	double least; /* seconds between two additions: how much work may be lost */
 	bool ours;    /* the target is what an interrupted copy left */
 	bool resumes; /* and that was this very copy */
 	uint64_t *known;
