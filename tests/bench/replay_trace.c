@@ -6,6 +6,7 @@
  *
  *   replay_trace [TRACE.csv]      lines of "ms,offset,length"; see --help
  */
+#include <ftw.h>
 #include <inttypes.h>
 #include <pthread.h>
 #include <stdio.h>
@@ -90,6 +91,14 @@ struct link {
 	unsigned int mbit;
 };
 
+static int remove_one(const char *path, const struct stat *st, int type, struct FTW *ftw)
+{
+	(void)st;
+	(void)type;
+	(void)ftw;
+	return remove(path);
+}
+
 /* Runs the reads with @threads at once over a fresh cache; prints one row. Returns seconds. */
 static double run(const char *what, struct link link, struct read *reads, size_t count,
 	unsigned int threads, uint64_t size)
@@ -134,6 +143,9 @@ static double run(const char *what, struct link link, struct read *reads, size_t
 	fflush(stdout);
 	image_close(b.img);
 	cache_close(b.cache);
+	if (opts.dir) {
+		nftw(dir, remove_one, 16, FTW_DEPTH | FTW_PHYS);
+	}
 	free(b.latency);
 	return seconds;
 }
