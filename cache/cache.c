@@ -24,6 +24,7 @@
 #include "core/workq.h"
 
 #define DEFAULT_FETCHES 32U
+#define STORERS         4U
 #define DEFAULT_MEMORY  MIB(48)
 /* Memory for what a cache directory does not take. */
 #define SPILL     MIB(40)
@@ -38,6 +39,7 @@ struct cache {
 	struct memory *memory;
 	struct pool pool;
 	struct workq *queue;
+	struct workq *storing;
 };
 
 struct cache_counts {
@@ -60,7 +62,7 @@ struct cache_image {
 	struct readahead_limits limits; /* as of the last miss */
 };
 
-static int start_queue(struct cache *c, struct err *e)
+static int start_queues(struct cache *c, struct err *e)
 {
 	unsigned int n = c->opts.fetches ? c->opts.fetches : DEFAULT_FETCHES;
 	unsigned int ahead = n > 4 ? n * 5 / 8 : 1;
@@ -68,7 +70,10 @@ static int start_queue(struct cache *c, struct err *e)
 	unsigned int threads = n > 1 ? n : 2;
 	const unsigned int limits[WORKQ_PRIORITIES] = { 0, ahead, ahead > 1 ? ahead / 3 : 1, 1 };
 
-	return workq_new("cache-fetch", threads, limits, &c->queue, e);
+	const unsigned int none[WORKQ_PRIORITIES] = { 0 };
+	int r = workq_new("cache-fetch", threads, limits, &c->queue, e);
+
+	return r < 0 ? r : workq_new("cache-store", STORERS, none, &c->storing, e);
 }
 
 static int use_directory(struct cache *c, const char *dir, struct err *e)
@@ -107,7 +112,7 @@ int cache_open(const struct cache_opts *opts, struct cache **ret, struct err *e)
 		cache_close(c);
 		return err_set(e, r, "out of memory");
 	}
-	r = start_queue(c, e);
+	r = start_queues(c, e);
 	if (r < 0) {
 		cache_close(c);
 		return r;
@@ -130,6 +135,7 @@ void cache_close(struct cache *c)
 		return;
 	}
 	workq_free(c->queue);
+	workq_free(c->storing);
 	keeper_free(c->keeper);
 	store_close(c->store);
 	memory_free(c->memory);
@@ -493,7 +499,7 @@ int cache_image_open(
 		free(ci);
 		return r;
 	}
-	r = flight_init(&ci->flight, below, ci->object, &c->pool, c->queue);
+	r = flight_init(&ci->flight, below, ci->object, &c->pool, c->queue, c->storing);
 	if (r < 0) {
 		ci->object->ops->close(ci->object);
 		free(ci);

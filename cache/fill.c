@@ -4,6 +4,7 @@
 
 #include <assert.h>
 #include <errno.h>
+#include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
@@ -17,6 +18,8 @@
 #define CLAIM_LEAST   50000U
 #define CLAIM_MOST    2000000U
 #define CLAIM_STEP_US 2000U
+/* Percent of the promised memory up to which storing may be behind. */
+#define SHARE_BEHIND 60U
 
 uint64_t fill_now(void)
 {
@@ -271,24 +274,38 @@ static void leave_table(struct fill *f)
 	}
 }
 
+/* The second half: what came is kept, and the fill is over. */
+static void fill_store(struct work *w)
+{
+	struct fill *f = (struct fill *)(void *)((uint8_t *)w - offsetof(struct fill, store));
+	struct object *o = f->flight->object;
+	size_t had = f->absorbed / CACHE_GRANULE;
+
+	if (f->claimed && f->whole > had) {
+		o->ops->put(o, first_granule(f) + had, f->blocks + had, f->whole - had);
+	}
+	unclaim(f, 0, f->whole);
+	leave_table(f);
+}
+
 void fill_run(struct work *w)
 {
 	struct fill *f = (struct fill *)w;
-	struct object *o = f->flight->object;
+	struct flight *fl = f->flight;
 	struct err e = { 0 };
 	int code = fetch(f, &e);
-	size_t whole;
-	size_t had;
 
 	/* Without the claim nothing may be written under granules: see map.h. */
 	if (!f->claimed) {
 		(void)try_claim(f);
 	}
-	whole = settle(f, code, &e);
-	had = f->absorbed / CACHE_GRANULE;
-	if (f->claimed && whole > had) {
-		o->ops->put(o, first_granule(f) + had, f->blocks + had, whole - had);
+	f->whole = settle(f, code, &e);
+	f->store.run = fill_store;
+	/* A disk that is slow for a moment does not keep this thread from the network, as long as
+	 * there is memory for what it is behind. */
+	if (pool_has_room(fl->pool, SHARE_BEHIND)) {
+		workq_push(fl->storing, &f->store);
+	} else {
+		fill_store(&f->store);
 	}
-	unclaim(f, 0, whole);
-	leave_table(f);
 }

@@ -6,7 +6,8 @@
 #include "cache/flight.h"
 
 struct fill {
-	struct work work;
+	struct work work;  /* fetching */
+	struct work store; /* storing what came */
 	struct flight *flight;
 	struct fill *next; /* in the flight's table */
 	uint64_t off;      /* a multiple of the granule */
@@ -23,6 +24,7 @@ struct fill {
 	struct err err;
 	/* The job's: */
 	bool claimed;
+	size_t whole;      /* granules that came, once it ended */
 	uint64_t absorbed; /* bytes at the beginning that were found present after all */
 	uint64_t began_ns;
 	uint64_t first_ns;         /* when the first byte came; 0 before */

@@ -21,13 +21,14 @@
 static const unsigned int class_priority[] = { 0, 1, 2 };
 
 int flight_init(struct flight *fl, struct image *below, struct object *object, struct pool *pool,
-	struct workq *queue)
+	struct workq *queue, struct workq *storing)
 {
 	*fl = (struct flight){
 		.below = below,
 		.object = object,
 		.pool = pool,
 		.queue = queue,
+		.storing = storing,
 	};
 	if (bits_init(&fl->ahead, object->granules) < 0) {
 		return -ENOMEM;

@@ -49,8 +49,9 @@ struct flight {
 	struct image *below;
 	struct object *object;
 	struct pool *pool;
-	struct workq *queue;
-	struct bits ahead; /* granules that came before anybody asked, and nobody asked since */
+	struct workq *queue;   /* for fetching */
+	struct workq *storing; /* for storing what was fetched */
+	struct bits ahead;     /* granules that came before anybody asked, and nobody asked since */
 	struct flight_counts counts;
 
 	pthread_mutex_t lock; /* protects all below, and the fills */
@@ -71,7 +72,7 @@ struct flight {
 
 /* All but the counts are borrowed for the life of the flight. */
 int flight_init(struct flight *fl, struct image *below, struct object *object, struct pool *pool,
-	struct workq *queue);
+	struct workq *queue, struct workq *storing);
 
 /* Ends what can be ended: queued fills end without a request, others at their next byte, readers
  * get -ECANCELED. */

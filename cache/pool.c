@@ -93,3 +93,10 @@ void pool_release(struct pool *p, size_t n)
 	assert(p->promised >= n);
 	p->promised -= n;
 }
+
+bool pool_has_room(struct pool *p, unsigned int share)
+{
+	LOCK_SCOPE(&p->lock);
+
+	return p->promised < p->limit * share / 100;
+}

@@ -36,4 +36,7 @@ bool pool_promise(struct pool *p, size_t n, unsigned int share);
 void pool_owe(struct pool *p, size_t n);
 void pool_release(struct pool *p, size_t n);
 
+/* Whether less than @share percent of the limit is promised. */
+bool pool_has_room(struct pool *p, unsigned int share);
+
 #endif

@@ -21,10 +21,12 @@
 #define SIZE MIB(8)
 #define SEED 4
 
+/* The linker's names. NOLINTBEGIN(readability-identifier-naming) */
 int __real_rw_pread(int fd, void *buf, size_t len, uint64_t off);
 int __wrap_rw_pread(int fd, void *buf, size_t len, uint64_t off);
 int __real_fallocate64(int fd, int mode, off_t off, off_t len);
 int __wrap_fallocate64(int fd, int mode, off_t off, off_t len);
+/* NOLINTEND(readability-identifier-naming) */
 
 struct scene {
 	struct cache *cache;
