@@ -16,7 +16,7 @@
 #include "tools/verb.h"
 
 static const struct verb verbs[] = {
-	{ "mount", VERB_MOUNT, "[options] SOURCE... MOUNTPOINT",
+	{ "mount", VERB_MOUNT, "[options] SOURCE... | -f FILE... MOUNTPOINT",
 		"show disk images as local raw files, fetched as they are read", 2, -1, mount_run },
 	{ "umount", VERB_UMOUNT, "[options] MOUNTPOINT", "end a mount", 1, 1, umount_run },
 	{ "copy", VERB_COPY, "[options] SOURCE TARGET | -f FILE... --volumes DIR",

@@ -15,6 +15,7 @@
 #include "tools/daemonize.h"
 #include "tools/exitcode.h"
 #include "tools/json.h"
+#include "tools/mount_manifest.h"
 #include "tools/mount_names.h"
 #include "tools/mountpoint.h"
 #include "tools/options.h"
@@ -23,6 +24,8 @@
 
 struct mount {
 	const struct options *o;
+	struct mount_manifest manifest; /* with -f */
+	char **sources;
 	size_t count;          /* of sources */
 	char *mountpoint;      /* absolute */
 	char **files;          /* names, one a source */
@@ -47,6 +50,7 @@ static void mount_clear(struct mount *m)
 	free(m->stacks);
 	stack_env_close(m->env);
 	mount_names_free(m->files, m->count);
+	mount_manifest_clear(&m->manifest);
 	free(m->mountpoint);
 }
 
@@ -127,7 +131,9 @@ static int open_images(struct mount *m, struct err *e)
 		return err_set(e, -ENOMEM, "out of memory");
 	}
 	for (size_t i = 0; i < m->count; i++) {
-		int r = stack_open(m->env, m->o->args[i], &m->stacks[i], e);
+		const struct stack_access *access =
+			m->manifest.count ? &m->manifest.stack[i] : NULL;
+		int r = stack_open_as(m->env, m->sources[i], access, &m->stacks[i], e);
 
 		if (r < 0) {
 			return r;
@@ -209,15 +215,41 @@ static int serve(struct mount *m)
 	return r < 0 ? exitcode_report(&e, EXITCODE_FAILED) : EXITCODE_OK;
 }
 
+/* Credentials are those of the Secrets: one password is not sent to all servers. */
+static int name_sources(struct mount *m, struct err *e)
+{
+	const struct options *o = m->o;
+	int r;
+
+	if (!o->manifest_count) {
+		m->sources = o->args;
+		m->count = (size_t)o->arg_count - 1;
+		return mount_names_make(
+			m->sources, m->count, o->names, o->name_count, &m->files, e);
+	}
+	if (o->user || o->secret || o->header_file || o->format || o->name_count) {
+		return err_set(e, -EINVAL,
+			"--user, --secret, --header-file, --format and --name cannot be given with "
+			"-f: the manifests say it for each volume");
+	}
+	r = mount_manifest_load(o, &m->manifest, e);
+	if (r < 0) {
+		return r;
+	}
+	m->sources = m->manifest.sources;
+	m->count = m->manifest.count;
+	return mount_names_make(m->sources, m->count, m->manifest.names, m->count, &m->files, e);
+}
+
 /* What can be known to be wrong without asking anybody, so that it is told at once. */
 static int prepare(struct mount *m, int *ret_exit, struct err *e)
 {
 	const struct options *o = m->o;
-	int r = mount_names_make(o->args, m->count, o->names, o->name_count, &m->files, e);
+	int r = name_sources(m, e);
 
 	*ret_exit = EXITCODE_USAGE;
 	if (r == 0) {
-		r = mountpoint_check(o->args[m->count], &m->mountpoint, e);
+		r = mountpoint_check(o->args[o->arg_count - 1], &m->mountpoint, e);
 		*ret_exit = EXITCODE_TARGET;
 	}
 	if (r == 0) {
@@ -233,7 +265,7 @@ static int prepare(struct mount *m, int *ret_exit, struct err *e)
 
 int mount_run(const struct options *o)
 {
-	struct mount m = { .o = o, .count = (size_t)o->arg_count - 1, .background = { -1 } };
+	struct mount m = { .o = o, .background = { -1 } };
 	int code = EXITCODE_OK;
 	struct err e;
 	int r;

@@ -40,7 +40,7 @@ static const char *const group_title[] = { "Mount", "Copy", "Volume", "Manifests
 	"Cache", "General" };
 
 #define READS_SOURCE    (VERB_MOUNT | VERB_INFO | VERB_MAP | VERB_COPY)
-#define TAKES_MANIFESTS VERB_COPY
+#define TAKES_MANIFESTS (VERB_COPY | VERB_MOUNT)
 #define ALL_VERBS       (~0U)
 
 #define FIELD(f) offsetof(struct options, f)

@@ -286,3 +286,36 @@ def test_usage(manifests):
     assert done.returncode == 0, done.stderr
     assert os.path.exists(manifests.disk("b"))
     assert_same(manifests.disk("a"), manifests.disk("b"))
+
+
+def test_volumes_are_mounted_with_credentials_of_their_own(manifests, images, nginx):
+    text = (manifests.volume("b", "{blank: {}}")
+            + manifests.volume("c", f"{{http: {{url: '{nginx.url(images.variant('plain'))}'}}}}")
+            + manifests.volume("c", f"{{http: {{url: '{nginx.url(images.raw)}'}}}}").replace(
+                "name: c", "name: c\n  namespace: prod"))
+    machine = manifests.documented(
+        "vm-fedora-datavolume.yaml", (DOCUMENTED, nginx.url(images.variant("zlib"), "basic_https")),
+        ('certConfigMap: ""', "certConfigMap: tls-certs"))
+    words = ["-f", manifests.secret(), "-f", manifests.authorities(),
+             "-f", machine, manifests.write("others.yaml", text)]
+    with manifests.lazydisk.mounted(*words) as mount:
+        assert mount.images() == ["default.c.raw", "fedora-dv.raw", "prod.c.raw"]
+        for name in mount.images():
+            assert_same(mount.path(name), images.raw)
+        assert PASSWORD not in json.dumps(mount.status())
+        assert "only http sources can be mounted; default/b is not shown" in mount.stderr()
+        assert PASSWORD not in mount.stderr()
+
+
+def test_what_cannot_be_mounted_from_manifests(manifests):
+    point = manifests.lazydisk.point()
+    empty = manifests.write("empty.yaml", manifests.volume("a", "{blank: {}}"))
+    done = manifests.lazydisk.run("mount", "-f", empty, point)
+    assert done.returncode == 2 and "no DataVolume in the manifests to mount" in done.stderr
+    bad = manifests.write("bad.yaml", manifests.volume("a", "{http: {url: /etc/passwd}}"))
+    done = manifests.lazydisk.run("mount", "-f", bad, point)
+    assert done.returncode == 2 and f"{bad}:6: spec.source.http.url: " in one_line(done.stderr)
+    done = manifests.lazydisk.run("mount", "-f", bad, "--user", "x", point)
+    assert done.returncode == 2 and "cannot be given with -f" in one_line(done.stderr)
+    done = manifests.lazydisk.run("mount", "-f", bad)
+    assert done.returncode == 2 and "too few arguments" in one_line(done.stderr)
