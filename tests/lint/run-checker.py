@@ -49,12 +49,17 @@ def pyflakes(root, build):
 
 
 def clang_tidy(root, build):
-    """One process a file, as many at once as there are processors."""
+    """One process a file, as many at once as there are processors.
+
+    The analyser follows a function through a third of the states that it would by default, in a
+    third of the time.
+    """
     paths = tree.product(root, '.c')
     worst, output = 0, []
+    effort = [f'--extra-arg={a}' for a in ('-Xclang', '-analyzer-config', '-Xclang', 'max-nodes=75000')]
 
     def one(path):
-        return run(root, ['clang-tidy', '--quiet', '-p', build, path])
+        return run(root, ['clang-tidy', '--quiet', '-p', build] + effort + [path])
 
     with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
         for code, text in pool.map(one, paths):
