@@ -8,7 +8,7 @@ Usage: ./check [PART...]
   unit         unit tests, built with gcc and with clang
   integration  the command against real servers, images and kernels
   asan         unit and integration tests under AddressSanitizer and UBSanitizer
-  tsan         unit and integration tests under ThreadSanitizer
+  tsan         unit tests, and the integration tests where threads meet, under ThreadSanitizer
   all          all of these: the default
 
 The last line counts the tests: N passed, N failed. The exit code is 0 when none failed. Logs are in
@@ -136,11 +136,20 @@ def meson_test(name, log, where, suite, seconds):
     return told(name, log, code, record, results.meson) + sanitizer_reports(name, where)
 
 
-# Of the integration tests these mostly wait for time limits: they run beside the others.
-WAITING = [f'tests/integration/test_{f}.py' for f in ('http_faults', 'http_auth_tls', 'errors', 'cli')]
+def paths(*names):
+    return [f'tests/integration/test_{name}.py' for name in names]
+
+
+# Of the integration tests these mostly wait for time limits: they run beside the others. Threads
+# meet in some only; the sanitizer that watches them is the slowest.
+WAITING = paths('http_faults', 'http_auth_tls', 'errors', 'cli')
 LANES = {
     'waiting': WAITING,
-    'working': ['tests/integration'] + [f'--ignore={f}' for f in WAITING],
+    'working': ['tests/integration'] + [f'--ignore={path}' for path in WAITING],
+}
+TSAN_LANES = {
+    'waiting': paths('http_faults'),
+    'working': paths('cache', 'copy', 'mount', 'opening', 'random_reads'),
 }
 
 
@@ -149,8 +158,9 @@ def pytest(name, log, where, select, seconds):
     if where in BROKEN:
         return [Result(name, FAILED, 'its build failed')]
     base = log[:-len('.log')]
+    lanes = TSAN_LANES if where == TSAN else LANES
     commands = []
-    for lane, files in LANES.items():
+    for lane, files in lanes.items():
         for kind in ('log', 'xml'):
             if os.path.exists(f'{base}-{lane}.{kind}'):
                 os.unlink(f'{base}-{lane}.{kind}')
@@ -162,7 +172,7 @@ def pytest(name, log, where, select, seconds):
         extra['LAZYDISK_SLOWNESS'] = '5'
     codes = run_together(commands, seconds, **extra)
     found = []
-    for lane, code in zip(LANES, codes):
+    for lane, code in zip(lanes, codes):
         found += told(f'{name}: {lane}', f'{base}-{lane}.log', code, f'{base}-{lane}.xml',
                       results.junit)
     return found + sanitizer_reports(name, where)
