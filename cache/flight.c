@@ -16,7 +16,7 @@
 #define DEMAND_MOST MIB(4)
 /* Hints are fetched in pieces of this size, so many at once. */
 #define HINT_CHUNK MIB(1)
-#define HINT_FILLS 4U
+#define HINT_FILLS 8U
 
 static const unsigned int class_priority[] = { 0, 1, 2 };
 
@@ -248,8 +248,13 @@ void flight_pump(struct flight *fl)
 void flight_hint(struct flight *fl, uint64_t off, uint64_t len)
 {
 	LOCK_SCOPE(&fl->lock);
+	struct flight_hint *last =
+		&fl->hints[(fl->hint_first + fl->hint_count + FLIGHT_HINTS - 1) % FLIGHT_HINTS];
 
-	if (fl->hint_count < FLIGHT_HINTS) {
+	/* What continues the hint before it becomes one with it: fewer, larger fetches. */
+	if (fl->hint_count > 0 && off >= last->off && round_down(off, CACHE_GRANULE) <= last->end) {
+		last->end = max_u64(last->end, off + len);
+	} else if (fl->hint_count < FLIGHT_HINTS) {
 		fl->hints[(fl->hint_first + fl->hint_count) % FLIGHT_HINTS] =
 			(struct flight_hint){ round_down(off, CACHE_GRANULE), off + len };
 		fl->hint_count++;

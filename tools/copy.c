@@ -22,7 +22,7 @@
 /* More than processors: some wait for the network, some decode, some write. */
 #define COPY_THREADS 8
 /* What is hinted at ahead of the readers, bytes of the disk. */
-#define COPY_WINDOW MIB(8)
+#define COPY_WINDOW MIB(24)
 /* Memory for what was fetched and not yet decoded. */
 #define COPY_MEMORY MIB(32)
 /* The beginning of the target that waits for the checksum. */

@@ -87,7 +87,7 @@ int copy_resume_find(struct copy_resume *r, const struct options *o, const char 
 	}
 	code = sink_identity(target, &identity, &device, NULL);
 	r->key.source = sum_text(id);
-	r->key.target = code == 0 ? sum_text(identity) : 0;
+	r->key.target = code == 0 && identity ? sum_text(identity) : 0;
 	r->key.shape = shape;
 	if (device) {
 		code = device_path(o, r->key.target, &r->path, e);
