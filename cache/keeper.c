@@ -28,6 +28,9 @@
 #define PRESS_LEAST   MIB(32)
 #define PRESS_USEFUL  MIB(1)
 #define PRESS_AGAIN_S 60
+/* How soon a look comes after one that left too much, ms: twice as long each time, while nothing
+ * changes. */
+#define LOOK_AGAIN_MS 20U
 /* How long storing waits for the eviction under way, ms. */
 #define ADMIT_WAIT_MS 200
 
@@ -42,12 +45,13 @@ struct keeper {
 	pthread_cond_t room;  /* `full` or `evicting` changed */
 	struct kept *objects;
 	uint64_t used; /* bytes in the directory, about: counted at a look, plus what was stored */
-	uint64_t unseen;      /* bytes stored since the last look */
-	uint64_t dirty;       /* bytes stored since writeback was last started */
-	bool flushing;        /* writeback was started, and how it went is not known yet */
-	time_t pressed_s;     /* when the disk last was full */
-	uint64_t press_freed; /* what came of it */
-	bool pressed;         /* the disk is full: evict whatever the limits say */
+	uint64_t unseen;       /* bytes stored since the last look */
+	uint64_t dirty;        /* bytes stored since writeback was last started */
+	bool flushing;         /* writeback was started, and how it went is not known yet */
+	time_t pressed_s;      /* when the disk last was full */
+	uint64_t press_freed;  /* what came of it */
+	unsigned int again_ms; /* until the next look, when the last one left too much; else 0 */
+	bool pressed;          /* the disk is full: evict whatever the limits say */
 	bool evicting;
 	bool warned;
 	bool ending;
@@ -182,6 +186,33 @@ static void warn_full(struct keeper *k)
 	k->warned = tight;
 }
 
+/* What could not be evicted because it was just being fetched can be soon. */
+static void look_again(struct keeper *k)
+{
+	if (!atomic_load(&k->full)) {
+		k->again_ms = 0;
+	} else if (k->again_ms == 0) {
+		k->again_ms = LOOK_AGAIN_MS;
+	} else {
+		k->again_ms = (unsigned int)min_u64(2 * k->again_ms, 1000U * LOOK_EVERY_S);
+	}
+}
+
+static struct timespec next_look(const struct keeper *k)
+{
+	unsigned int ms = k->again_ms ? k->again_ms : 1000U * LOOK_EVERY_S;
+	struct timespec t;
+
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	t.tv_sec += ms / 1000;
+	t.tv_nsec += ms % 1000 * 1000000L;
+	if (t.tv_nsec >= 1000000000L) {
+		t.tv_sec++;
+		t.tv_nsec -= 1000000000L;
+	}
+	return t;
+}
+
 /* Counts what is used, evicts when that is too much. Lock held, given up meanwhile. */
 static void look(struct keeper *k)
 {
@@ -206,6 +237,7 @@ static void look(struct keeper *k)
 	k->used = used + k->unseen;
 	k->evicting = false;
 	atomic_store(&k->full, is_over(k));
+	look_again(k);
 	warn_full(k);
 	note_use(k);
 	pthread_cond_broadcast(&k->room);
@@ -276,10 +308,11 @@ static void *keeper_main(void *arg)
 
 	pthread_setname_np(pthread_self(), "cache-keeper");
 	while (!k->ending) {
-		struct timespec until = { .tv_sec = now_s() + LOOK_EVERY_S };
+		struct timespec until;
 		int r = 0;
 
 		look(k);
+		until = next_look(k);
 		while (!has_work(k) && r == 0) {
 			r = pthread_cond_timedwait(&k->wake, &k->lock, &until);
 		}
