@@ -104,7 +104,7 @@ static void signals_unmount_and_end_it(void **state)
 		start_plain();
 		assert_true(mount_fixture_mounted(fixture.mnt));
 		assert_int_equal(kill(fixture.pid, signals[i]), 0);
-		assert_int_equal(mount_fixture_wait(&fixture, 10), 0);
+		assert_int_equal(mount_fixture_wait(&fixture, 30), 0);
 		assert_false(mount_fixture_mounted(fixture.mnt));
 		assert_string_equal(mount_fixture_log(&fixture), "");
 	}
@@ -117,7 +117,7 @@ static void a_signal_before_serving_ends_it_when_it_serves(void **state)
 	(void)state;
 	/* Ready or not: it ended well, and that is what the start reports. */
 	if (mount_fixture_start(&fixture, &plan) == 0 && fixture.pid) {
-		assert_int_equal(mount_fixture_wait(&fixture, 10), 0);
+		assert_int_equal(mount_fixture_wait(&fixture, 30), 0);
 	}
 	assert_int_equal(fixture.pid, 0);
 	assert_false(mount_fixture_mounted(fixture.mnt));
@@ -144,7 +144,7 @@ static void a_signal_ends_it_although_files_are_open(void **state)
 	fd = open(fixture.disk, O_RDONLY | O_CLOEXEC);
 	assert_true(fd >= 0);
 	assert_int_equal(kill(fixture.pid, SIGTERM), 0);
-	assert_int_equal(mount_fixture_wait(&fixture, 10), 0);
+	assert_int_equal(mount_fixture_wait(&fixture, 30), 0);
 	assert_false(mount_fixture_mounted(fixture.mnt));
 	assert_int_equal(pread(fd, &byte, 1, 0), -1);
 	assert_int_equal(errno, ENOTCONN);
@@ -226,7 +226,7 @@ static void a_mount_in_use_is_not_unmounted(void **state)
 	assert_true(mount_fixture_mounted(fixture.mnt));
 	close(fd);
 	assert_int_equal(fusefs_unmount(fixture.mnt, &e), 0);
-	assert_int_equal(mount_fixture_wait(&fixture, 10), 0);
+	assert_int_equal(mount_fixture_wait(&fixture, 30), 0);
 }
 
 static void what_is_not_ours_is_not_unmounted(void **state)
@@ -260,7 +260,7 @@ static void what_others_mount_at_the_same_place_is_left_alone(void **state)
 	assert_int_equal(umount2(fixture.mnt, MNT_DETACH), 0);
 	assert_int_equal(mount("other", fixture.mnt, "tmpfs", 0, NULL), 0);
 	assert_int_equal(kill(fixture.pid, SIGTERM), 0);
-	assert_int_equal(mount_fixture_wait(&fixture, 10), 0);
+	assert_int_equal(mount_fixture_wait(&fixture, 30), 0);
 	assert_int_equal(mounts_find(fixture.mnt, &m, NULL), 0);
 	assert_string_equal(m.type, "tmpfs");
 	close(fd);
@@ -274,7 +274,7 @@ static void an_unmount_by_others_ends_it(void **state)
 	(void)state;
 	start_plain();
 	assert_int_equal(helper_run(args, -1, &text, NULL), 0);
-	assert_int_equal(mount_fixture_wait(&fixture, 10), 0);
+	assert_int_equal(mount_fixture_wait(&fixture, 30), 0);
 	assert_string_equal(mount_fixture_log(&fixture), "");
 }
 
@@ -286,7 +286,7 @@ static void a_dead_mount_is_named_and_cleaned(void **state)
 	(void)state;
 	start_plain();
 	assert_int_equal(kill(fixture.pid, SIGKILL), 0);
-	assert_int_equal(mount_fixture_wait(&fixture, 10), 128 + SIGKILL);
+	assert_int_equal(mount_fixture_wait(&fixture, 30), 128 + SIGKILL);
 	assert_int_equal(stat(fixture.mnt, &st), -1);
 	assert_int_equal(errno, ENOTCONN);
 	expect_refused(&plan, -ENOTCONN, "run `lazydisk umount /tmp/");
@@ -294,7 +294,7 @@ static void a_dead_mount_is_named_and_cleaned(void **state)
 	assert_int_equal(stat(fixture.mnt, &st), 0);
 	start_plain();
 	assert_int_equal(fusefs_unmount(fixture.mnt, NULL), 0);
-	assert_int_equal(mount_fixture_wait(&fixture, 10), 0);
+	assert_int_equal(mount_fixture_wait(&fixture, 30), 0);
 }
 
 static void a_daemon_that_hangs_is_not_waited_for(void **state)
@@ -310,7 +310,7 @@ static void a_daemon_that_hangs_is_not_waited_for(void **state)
 	assert_true(seconds() - began < 10);
 	assert_int_equal(kill(fixture.pid, SIGCONT), 0);
 	(void)kill(fixture.pid, SIGTERM);
-	assert_int_equal(mount_fixture_wait(&fixture, 10), 0);
+	assert_int_equal(mount_fixture_wait(&fixture, 30), 0);
 	assert_false(mount_fixture_mounted(fixture.mnt));
 }
 
@@ -348,7 +348,7 @@ static void a_place_that_is_taken_is_refused_and_its_mount_lives_on(void **state
 	fixture.pid = other.pid;
 	assert_int_equal(stat(fixture.disk, &st), 0);
 	assert_int_equal(fusefs_unmount(fixture.mnt, NULL), 0);
-	assert_int_equal(mount_fixture_wait(&fixture, 10), 0);
+	assert_int_equal(mount_fixture_wait(&fixture, 30), 0);
 }
 
 static void the_mount_table_shows_type_source_and_safe_options(void **state)
@@ -367,7 +367,7 @@ static void the_mount_table_shows_type_source_and_safe_options(void **state)
 	assert_non_null(strstr(text, want));
 	free(text);
 	assert_int_equal(fusefs_unmount(fixture.mnt, NULL), 0);
-	assert_int_equal(mount_fixture_wait(&fixture, 10), 0);
+	assert_int_equal(mount_fixture_wait(&fixture, 30), 0);
 }
 
 static void the_kernel_reads_ahead_by_a_mebibyte(void **state)
@@ -389,7 +389,7 @@ static void the_kernel_reads_ahead_by_a_mebibyte(void **state)
 	assert_string_equal(text, "1024\n");
 	free(text);
 	assert_int_equal(fusefs_unmount(fixture.mnt, NULL), 0);
-	assert_int_equal(mount_fixture_wait(&fixture, 10), 0);
+	assert_int_equal(mount_fixture_wait(&fixture, 30), 0);
 }
 
 /* A read-only loop device with direct I/O over @file: its descriptor, -1 when this machine has
@@ -453,7 +453,7 @@ static void a_loop_device_with_direct_io_reads_the_same(void **state)
 	for (int i = 0; i < 100 && fusefs_unmount(fixture.mnt, NULL) == -EBUSY; i++) {
 		usleep(20000);
 	}
-	assert_int_equal(mount_fixture_wait(&fixture, 10), 0);
+	assert_int_equal(mount_fixture_wait(&fixture, 30), 0);
 }
 
 /* A mount namespace of our own. Its copies of what others have mounted would keep their daemons
@@ -551,10 +551,10 @@ static void a_user_mounts_and_unmounts_through_fusermount3(void **state)
 	assert_non_null(strstr(text, "fuse.lazydisk ro,nosuid,nodev,relatime,user_id=65534,"));
 	free(text);
 	assert_int_equal(in_child(as_nobody), 0);
-	assert_int_equal(mount_fixture_wait(&fixture, 10), 0);
+	assert_int_equal(mount_fixture_wait(&fixture, 30), 0);
 	start(&plan);
 	assert_int_equal(kill(fixture.pid, SIGTERM), 0);
-	assert_int_equal(mount_fixture_wait(&fixture, 10), 0);
+	assert_int_equal(mount_fixture_wait(&fixture, 30), 0);
 	assert_false(mount_fixture_mounted(fixture.mnt));
 }
 

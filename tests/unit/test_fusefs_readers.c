@@ -69,7 +69,7 @@ static void stop(void)
 	int r;
 
 	assert_int_equal(kill(fixture.pid, SIGTERM), 0);
-	r = mount_fixture_wait(&fixture, 10);
+	r = mount_fixture_wait(&fixture, 30);
 	if (r != 0) {
 		print_error("%s", mount_fixture_log(&fixture));
 	}
