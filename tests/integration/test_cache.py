@@ -283,7 +283,7 @@ def test_a_kill_keeps_what_was_there(lazydisk, bad):
     bad.forget()
     with lazydisk.mounted(url) as mount:
         assert_whole(mount.image())
-    assert bad.bytes_sent() < SIZE * 0.2  # the last fills may not have been written
+    assert bad.bytes_sent() < SIZE * 0.4  # the last fills may not have been written
 
 
 # a cache disk in trouble
