@@ -125,7 +125,9 @@ def test_present_grows_as_bytes_are_read(lazydisk, nginx, images):
         sha256(mount.image())
         after = os.getxattr(mount.image(), "user.lazydisk.present").decode()
         assert before != after
-        assert mount.layer("cache")["present_bytes"] == os.stat(images.raw).st_size
+        # What a reader has got already may still be on its way to the disk.
+        wait_for(lambda: mount.layer("cache")["present_bytes"] == os.stat(images.raw).st_size, 20,
+                 "all bytes to be present")
 
 
 def test_the_status_file_is_hidden_and_tells_the_layers(lazydisk, nginx, images):
