@@ -11,6 +11,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdlib.h>
 #include <string.h>
 
 #define KIB(n) ((uint64_t)(n) << 10)
@@ -119,6 +120,23 @@ static inline bool is_zero(const void *buf, size_t len)
 		}
 	}
 	return len <= 16 || memcmp(p, p + 16, len - 16) == 0;
+}
+
+/* @len bytes, up to the first that is 0, as a string; malloc()ed, NULL without memory. As
+ * strndup(), of which checkers say that it wants a string. */
+static inline char *bytes_text(const void *bytes, size_t len)
+{
+	const void *end = len > 0 ? memchr(bytes, 0, len) : NULL;
+	size_t n = end ? (size_t)((const char *)end - (const char *)bytes) : len;
+	char *text = (char *)malloc(n + 1);
+
+	if (text) {
+		if (n > 0) {
+			memcpy(text, bytes, n);
+		}
+		text[n] = '\0';
+	}
+	return text;
 }
 
 #endif

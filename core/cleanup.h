@@ -10,11 +10,26 @@
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <unistd.h>
 
 static inline void cleanup_free(void *p)
 {
 	free(*(void **)p);
+}
+
+/* For passwords and the like: nothing of @text stays in memory. NULL is nothing. */
+static inline void free_secret(char *text)
+{
+	if (text) {
+		explicit_bzero(text, strlen(text));
+		free(text);
+	}
+}
+
+static inline void cleanup_secret(char **text)
+{
+	free_secret(*text);
 }
 
 static inline void cleanup_close(const int *fd)
@@ -47,6 +62,7 @@ static inline pthread_mutex_t *cleanup_lock(pthread_mutex_t *m)
 
 #define CLEANUP(fn)    __attribute__((cleanup(fn)))
 #define CLEANUP_FREE   CLEANUP(cleanup_free)
+#define CLEANUP_SECRET CLEANUP(cleanup_secret)
 #define CLEANUP_CLOSE  CLEANUP(cleanup_close)
 #define CLEANUP_FCLOSE CLEANUP(cleanup_fclose)
 

@@ -6,6 +6,7 @@
 #include <assert.h>
 #include <errno.h>
 #include <inttypes.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -28,15 +29,35 @@ int image_init(struct image *img, const struct image_ops *ops, struct image *bel
 		.ops = ops,
 		.below = below,
 		.size = size,
+		.bound = size,
 		.block = 1,
 		.id = copy,
 	};
 	return 0;
 }
 
+int image_init_decoder(struct image *img, const struct image_ops *ops, struct image *below,
+	uint64_t size, const char *name)
+{
+	CLEANUP_FREE char *id = NULL;
+	int r;
+
+	if (asprintf(&id, "%s+%s", below->id, name) < 0) {
+		id = NULL;
+		return -ENOMEM;
+	}
+	r = image_init(img, ops, below, size, id);
+	if (r == 0) {
+		img->flags = below->flags & IMAGE_UNVERSIONED;
+	}
+	return r;
+}
+
 void image_fini(struct image *img)
 {
-	image_close(img->below);
+	if (!img->borrows_below) {
+		image_close(img->below);
+	}
 	free(img->id);
 	img->below = NULL;
 	img->id = NULL;
@@ -90,6 +111,15 @@ static int stream_by_reads(struct image *img, uint64_t off, uint64_t len, image_
 	return 0;
 }
 
+int image_sink_none(void *ctx, uint64_t off, const void *buf, size_t n)
+{
+	(void)ctx;
+	(void)off;
+	(void)buf;
+	(void)n;
+	return 0;
+}
+
 int image_stream_at(struct image *img, uint64_t off, uint64_t len, image_sink_fn *sink, void *ctx,
 	struct err *e)
 {
@@ -102,6 +132,21 @@ int image_stream_at(struct image *img, uint64_t off, uint64_t len, image_sink_fn
 		return stream_by_reads(img, off, len, sink, ctx, e);
 	}
 	r = img->ops->stream_at(img, off, len, sink, ctx, e);
+	assert(r <= 0);
+	return r;
+}
+
+int image_peek_at(struct image *img, void *buf, size_t len, uint64_t off, struct err *e)
+{
+	int r = check_range(img, off, len, e);
+
+	if (r < 0 || len == 0) {
+		return r;
+	}
+	if (!img->ops->peek_at) {
+		return err_set(e, -EAGAIN, "%s: nothing of it is here", img->ops->name);
+	}
+	r = img->ops->peek_at(img, buf, len, off, e);
 	assert(r <= 0);
 	return r;
 }
@@ -129,6 +174,70 @@ int image_extent_at(struct image *img, uint64_t off, struct extent *ret, struct 
 	}
 	*ret = x;
 	return 0;
+}
+
+int image_unit_at(
+	struct image *img, uint64_t off, uint64_t *ret_off, uint64_t *ret_len, struct err *e)
+{
+	uint64_t start = 0;
+	uint64_t len = img->flags & IMAGE_SEQUENTIAL ? img->size : 0;
+	int r = check_range(img, off, 1, e);
+
+	if (r == 0 && img->ops->unit_at) {
+		r = img->ops->unit_at(img, off, &start, &len, e);
+		assert(r < 0 || len == 0 || (start <= off && off - start < len));
+	}
+	if (r < 0) {
+		return r;
+	}
+	*ret_off = start;
+	*ret_len = len;
+	return 0;
+}
+
+bool image_owes_proof(const struct image *img)
+{
+	while (img && !img->ops->prove) {
+		img = img->below;
+	}
+	return img != NULL;
+}
+
+int image_prove(struct image *img, struct err *e)
+{
+	int r = 0;
+
+	for (; r == 0 && img; img = img->below) {
+		r = img->ops->prove ? img->ops->prove(img, e) : 0;
+	}
+	return r;
+}
+
+int image_final_size(struct image *img, uint64_t *ret)
+{
+	if (!(img->flags & IMAGE_SIZE_PROVISIONAL)) {
+		*ret = img->size;
+		return 0;
+	}
+	assert(img->ops->final_size);
+	return img->ops->final_size(img, ret);
+}
+
+int image_past_end(const struct image *img, uint64_t real, struct err *e)
+{
+	if (real == UINT64_MAX) {
+		return err_set(e, -EIO,
+			"the image has more than the %" PRIu64
+			" bytes that were assumed when it was opened",
+			img->size);
+	}
+	if (img->size == img->bound) {
+		return err_set(e, -EIO, "the image ends at byte %" PRIu64, real);
+	}
+	return err_set(e, -EIO,
+		"the image has %" PRIu64 " bytes, not the %" PRIu64
+		" that were assumed when it was opened: mount it again",
+		real, img->size);
 }
 
 void image_prefetch(struct image *img, uint64_t off, uint64_t len)
@@ -183,11 +292,36 @@ bool image_writable(const struct image *img)
 	return img->ops->write_at != NULL;
 }
 
+/* What a provisional size is worth by now. */
+static void report_size(struct image *img, struct report *r)
+{
+	uint64_t real;
+
+	if (img->flags & IMAGE_SIZE_PROVISIONAL) {
+		report_bool(r, "size_provisional", true);
+		if (image_final_size(img, &real) == 0) {
+			report_u64(r, "final_size", real);
+		}
+	}
+}
+
+int image_lend_file(struct image *img, int *ret_fd)
+{
+	return img->ops->lend_file ? img->ops->lend_file(img, ret_fd) : -EOPNOTSUPP;
+}
+
+void image_return_file(struct image *img)
+{
+	assert(img->ops->return_file);
+	img->ops->return_file(img);
+}
+
 void image_report(struct image *img, struct report *r)
 {
 	for (; img; img = img->below) {
 		report_layer(r, img->ops->name);
 		report_u64(r, "size", img->size);
+		report_size(img, r);
 		if (img->ops->report) {
 			img->ops->report(img, r);
 		}

@@ -39,7 +39,8 @@ struct report;
 
 /* Receives a stream: @n bytes that stand at @off, in order, without gaps. The bytes are only lent.
  * Called on any thread, one call at a time for one stream; must be quick and must not block on the
- * network. A negative return stops the stream, which then fails with that code. */
+ * network. A negative return stops the stream, which then fails with that code. @n 0: a decoder
+ * asks whether what begins at @off is wanted, before it fetches anything for it. */
 typedef int image_sink_fn(void *ctx, uint64_t off, const void *buf, size_t n);
 
 struct image_ops {
@@ -53,6 +54,12 @@ struct image_ops {
 	int (*stream_at)(struct image *img, uint64_t off, uint64_t len, image_sink_fn *sink,
 		void *ctx, struct err *e);
 
+	/* The same bytes for who looks at them without being a reader: nothing is fetched,
+	 * foreseen, recorded or counted for it. -EAGAIN: not all of them are on this machine. NULL:
+	 * none are.
+	 */
+	int (*peek_at)(struct image *img, void *buf, size_t len, uint64_t off, struct err *e);
+
 	/* The extent that contains @off; it begins at or before @off and may be clipped at will as
 	 * long as it contains @off. NULL: all is data. */
 	int (*extent_at)(struct image *img, uint64_t off, struct extent *ret, struct err *e);
@@ -60,15 +67,52 @@ struct image_ops {
 	/* A hint that the range will be read soon; returns at once, never fails. NULL: ignored. */
 	void (*prefetch)(struct image *img, uint64_t off, uint64_t len);
 
+	/* The unit that contains @off: a run of bytes that is decoded as one, in order from its
+	 * beginning, so that a read of its last byte costs as much as streaming all of it. Several
+	 * units may be streamed at once on several threads. stream_at may start anywhere and run
+	 * over any number of units, but starts cheaply only where one begins. Units tile the image
+	 * and may become smaller with time (a seek index that grows), never larger. Cheap: does not
+	 * wait for the network. NULL: the whole image where it is IMAGE_SEQUENTIAL, else reads are
+	 * cheap anywhere. */
+	int (*unit_at)(struct image *img, uint64_t off, uint64_t *ret_off, uint64_t *ret_len,
+		struct err *e);
+
+	/* A stream has failed with -EBADMSG at @off: which of the bytes before that are not to be
+	 * believed, because what failed is what would have proven them. NULL: those of the unit
+	 * that ends at or holds @off. Returns at once. */
+	void (*doubt_at)(struct image *img, uint64_t off, uint64_t *ret_off, uint64_t *ret_len);
+
+	/* What proves bytes stands behind them, so that some that were read may yet turn out to be
+	 * wrong: reads on until everything was seen right that this layer has ever handed over.
+	 * It may read what it has not, too: what a cache above holds can be of an earlier run.
+	 * -EBADMSG: it was not. May take as long as reading the whole image. NULL: nothing is
+	 * owed. */
+	int (*prove)(struct image *img, struct err *e);
+
+	/* Of an IMAGE_SIZE_PROVISIONAL image: how many bytes there really are. -EAGAIN while
+	 * nobody has decoded the end. Returns at once. */
+	int (*final_size)(struct image *img, uint64_t *ret);
+
 	/* How many bytes of the image are data rather than holes: exact where that costs little,
-	 * else the best estimate. May block on the network for a bounded amount. NULL: size. */
+	 * else the best estimate. May block on the network for a bounded amount; not again when it
+	 * was answered once, for of a writable image it is asked whenever somebody looks. NULL:
+	 * size. */
 	int (*allocated)(struct image *img, uint64_t *ret, struct err *e);
 
-	/* NULL: -EROFS. flush: what was written before is durable when it returns. */
+	/* NULL: -EROFS. A range that was zeroed reads as zeros and takes no space any more where
+	 * that is possible, so discarding is the same. flush: what was written before is durable
+	 * when it returns. A write that fails with -ENOSPC may have been done in part. */
 	int (*write_at)(
 		struct image *img, const void *buf, size_t len, uint64_t off, struct err *e);
 	int (*zero_at)(struct image *img, uint64_t off, uint64_t len, struct err *e);
 	int (*flush)(struct image *img, struct err *e);
+
+	/* Lends a descriptor of a file that holds exactly the bytes of the image, its size
+	 * included, and will until return_file(): readers may go past all layers. Not while it is
+	 * lent already. -EAGAIN: not now, but asking again later makes sense. Returns soon. NULL:
+	 * never. */
+	int (*lend_file)(struct image *img, int *ret_fd);
+	void (*return_file)(struct image *img);
 
 	/* Adds this layer's facts and counters to @r, with report_u64() and friends. NULL: none. */
 	void (*report)(struct image *img, struct report *r);
@@ -89,20 +133,45 @@ struct image_ops {
 #define IMAGE_LOCAL 0x2U
 /* `id` holds no usable validator: it names these bytes for this process only. */
 #define IMAGE_UNVERSIONED 0x4U
+/*
+ * `size` is only an estimate (a compressed stream that does not say how long it is), though one
+ * that stays for as long as the image is open. What is really there shows when the end is decoded:
+ *  - a read fails with image_past_end() when it reaches past the real end, and when it includes the
+ *    last byte before `size` without that being the real end: whoever reads all of the image learns
+ *    that it is shorter or longer, and never takes a part for the whole. From the cache over it the
+ *    error comes when the real end is known, however far that is: who then opens it again is told;
+ *  - a stream whose range reaches `size` goes on to the real end, wherever that is, and succeeds;
+ *    its sink then gets more or fewer bytes than were asked for;
+ *  - image_final_size() tells.
+ * Such a layer remembers what it learned (through struct blobs): opened again, it is not
+ * provisional.
+ */
+#define IMAGE_SIZE_PROVISIONAL 0x8U
 
 struct image {
 	const struct image_ops *ops;
 	struct image *below; /* the next layer down, or NULL; owned */
 	uint64_t size;       /* bytes */
+	uint64_t bound;      /* no byte is at or behind it: `size`, but for provisional images. Who
+				opens such a layer may, before others use it, set `size` to anything up
+				to it, because a disk format inside that knows its own size needs all of
+				it; or, once the real size is known, both to that, and no longer call it
+				provisional */
 	uint32_t block; /* reads aligned to this waste nothing: a power of two, 1 when it does not
 			   matter */
 	unsigned int flags; /* IMAGE_* */
+	bool borrows_below; /* it belongs to somebody else: image_fini() leaves it open */
 	char *id;           /* owned, malloc()ed */
 };
 
 /* For implementations: sets all fields. @id is copied. -ENOMEM or 0. */
 int image_init(struct image *img, const struct image_ops *ops, struct image *below, uint64_t size,
 	const char *id);
+
+/* The same for a layer that decodes @below as @name ("gzip"): the id is @below's and "+NAME", and
+ * what says that @below's id is good for nothing says so of this one's. */
+int image_init_decoder(struct image *img, const struct image_ops *ops, struct image *below,
+	uint64_t size, const char *name);
 
 /* For implementations' destroy: closes `below` and frees what image_init() allocated. */
 void image_fini(struct image *img);
@@ -114,8 +183,35 @@ int image_read_at(struct image *img, void *buf, size_t len, uint64_t off, struct
 int image_stream_at(struct image *img, uint64_t off, uint64_t len, image_sink_fn *sink, void *ctx,
 	struct err *e);
 
+/* For who wants the bytes to be read, and nothing of them. */
+int image_sink_none(void *ctx, uint64_t off, const void *buf, size_t n);
+
+/* Reads the range as image_read_at() does, but only what is here already, and nobody notices. */
+int image_peek_at(struct image *img, void *buf, size_t len, uint64_t off, struct err *e);
+
 /* The extent at @off, clipped to start at @off and to end within the image. @off < size. */
 int image_extent_at(struct image *img, uint64_t off, struct extent *ret, struct err *e);
+
+/* The unit that contains @off; *ret_len is 0 when reads are cheap anywhere. @off < size. The unit
+ * may reach past the end of a provisional image. */
+int image_unit_at(
+	struct image *img, uint64_t off, uint64_t *ret_off, uint64_t *ret_len, struct err *e);
+
+/* Whether a layer of the chain hands over bytes before they are proven. */
+bool image_owes_proof(const struct image *img);
+
+/* Whatever was read of the image was right, as far as the layers below each other can tell (backing
+ * files are not asked), or an error: see `prove` above. Who keeps what was read asks before saying
+ * so. */
+int image_prove(struct image *img, struct err *e);
+
+/* 0 and `size` when that is not provisional; -EAGAIN: not known yet. */
+int image_final_size(struct image *img, uint64_t *ret);
+
+/* For layers whose size is provisional: the error (-EIO) of a read that touches the difference
+ * between `size` and the real end @real. UINT64_MAX: it is further away than `size`, nobody knows
+ * where. */
+int image_past_end(const struct image *img, uint64_t real, struct err *e);
 
 /* The range may reach past the end: it is clipped. */
 void image_prefetch(struct image *img, uint64_t off, uint64_t len);
@@ -128,11 +224,16 @@ int image_zero_at(struct image *img, uint64_t off, uint64_t len, struct err *e);
 int image_flush(struct image *img, struct err *e);
 bool image_writable(const struct image *img);
 
+/* *ret_fd is the image's; it is closed by image_return_file() at the latest. -EOPNOTSUPP: this
+ * image has no such file. */
+int image_lend_file(struct image *img, int *ret_fd);
+void image_return_file(struct image *img);
+
 /* Reports of the whole chain, from the top down. */
 void image_report(struct image *img, struct report *r);
 
 /* Makes whoever waits in this image or below it come back, so that it can be closed without waiting
- * for a dead network. Only image_close() makes sense afterwards. */
+ * for a dead network. Only image_flush() and image_close() make sense afterwards. */
 void image_interrupt(struct image *img);
 
 /* Closes the image and everything below it. NULL is nothing. */

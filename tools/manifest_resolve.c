@@ -6,8 +6,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "core/base64.h"
 #include "core/cleanup.h"
-#include "tools/base64.h"
 
 /* Of one volume, and of the bytes in them. */
 #define HEADERS_MAX 256

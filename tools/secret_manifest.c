@@ -5,7 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "tools/base64.h"
+#include "core/base64.h"
 #include "tools/secret.h"
 #include "tools/yamltree.h"
 

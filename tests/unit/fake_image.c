@@ -130,21 +130,61 @@ static int transfer(struct fake_image *f, uint64_t off, uint64_t len, image_sink
 		if (r < 0) {
 			return err_set(e, r, "stopped");
 		}
+		f->decoded += n;
 		off += n;
 	}
 	return fails ? err_set(e, f->fail_code, "fake failure") : 0;
+}
+
+/* Where the unit that contains @off begins. */
+static uint64_t unit_start(const struct fake_image *f, uint64_t off)
+{
+	return off < f->unit - f->lead ? 0 : off - (off + f->lead) % f->unit;
+}
+
+static int fake_unit_at(
+	struct image *img, uint64_t off, uint64_t *ret_off, uint64_t *ret_len, struct err *e)
+{
+	struct fake_image *f = (struct fake_image *)img;
+
+	(void)e;
+	*ret_off = unit_start(f, off);
+	*ret_len = *ret_off == 0 ? f->unit - f->lead : f->unit;
+	*ret_len = min_u64(*ret_len, img->bound - *ret_off);
+	return 0;
 }
 
 static int fake_stream_at(struct image *img, uint64_t off, uint64_t len, image_sink_fn *sink,
 	void *ctx, struct err *e)
 {
 	struct fake_image *f = (struct fake_image *)img;
+	uint64_t end = off + len;
+	bool last = end == img->size;
 	int r;
 
+	if (f->real && (last || end > f->real)) {
+		end = f->real;
+	}
 	begin(f);
-	r = transfer(f, off, len, sink, ctx, e);
+	f->decoded += f->unit ? off - unit_start(f, off) : 0;
+	r = transfer(f, off, max_u64(end, off) - off, sink, ctx, e);
 	f->now--;
+	if (r == 0 && f->real && end == f->real) {
+		f->end_known = true;
+		r = last ? 0 : image_past_end(img, f->real, e);
+	}
 	return r;
+}
+
+static int fake_final_size(struct image *img, uint64_t *ret)
+{
+	struct fake_image *f = (struct fake_image *)img;
+
+	if (!f->end_known) {
+		return -EAGAIN;
+	}
+	*ret = f->real;
+	return 0;
 }
 
 struct copy_target {
@@ -162,8 +202,12 @@ static int copy_sink(void *ctx, uint64_t off, const void *buf, size_t n)
 
 static int fake_read_at(struct image *img, void *buf, size_t len, uint64_t off, struct err *e)
 {
+	const struct fake_image *f = (const struct fake_image *)img;
 	struct copy_target t = { buf, off };
 
+	if (f->real && (off + len > f->real || (off + len == img->size && f->real > img->size))) {
+		return image_past_end(img, f->real < img->size ? f->real : UINT64_MAX, e);
+	}
 	return fake_stream_at(img, off, len, copy_sink, &t, e);
 }
 
@@ -193,6 +237,16 @@ static const struct image_ops fake_ops = {
 	.destroy = fake_destroy,
 };
 
+static const struct image_ops fake_unit_ops = {
+	.name = "fake",
+	.read_at = fake_read_at,
+	.stream_at = fake_stream_at,
+	.unit_at = fake_unit_at,
+	.final_size = fake_final_size,
+	.interrupt = fake_interrupt,
+	.destroy = fake_destroy,
+};
+
 struct fake_image *fake_image_new(uint64_t size, uint64_t seed, const char *id)
 {
 	struct fake_image *f = calloc(1, sizeof(*f));
@@ -203,6 +257,28 @@ struct fake_image *fake_image_new(uint64_t size, uint64_t seed, const char *id)
 	assert(image_init(&f->img, &fake_ops, NULL, size, id ? id : text) == 0);
 	f->seed = seed;
 	f->fail_code = -EIO;
+	return f;
+}
+
+struct fake_image *fake_image_units(uint64_t size, uint64_t seed, uint64_t unit, uint64_t lead)
+{
+	struct fake_image *f = fake_image_new(size, seed, NULL);
+
+	assert(lead < unit);
+	f->img.ops = &fake_unit_ops;
+	f->unit = unit;
+	f->lead = lead;
+	return f;
+}
+
+struct fake_image *fake_image_provisional(
+	uint64_t size, uint64_t real, uint64_t seed, uint64_t unit)
+{
+	struct fake_image *f = fake_image_units(size, seed, unit, 0);
+
+	f->real = real;
+	f->img.bound = 2 * max_u64(size, real);
+	f->img.flags |= IMAGE_SIZE_PROVISIONAL;
 	return f;
 }
 

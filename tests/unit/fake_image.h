@@ -28,7 +28,13 @@ struct fake_image {
 	_Atomic unsigned int now;  /* transfers under way */
 	_Atomic unsigned int most; /* most of them at once */
 	_Atomic bool interrupted;
-	_Atomic bool *closed; /* set to true by destroy, when not NULL */
+	/* Of a decoder: */
+	_Atomic uint64_t unit;    /* units have so many bytes */
+	_Atomic uint64_t lead;    /* the first one has so many less */
+	uint64_t real;            /* the real end of a provisional image; 0: `size` */
+	_Atomic bool end_known;   /* some stream has been there */
+	_Atomic uint64_t decoded; /* bytes decoded, those before what was asked for too */
+	_Atomic bool *closed;     /* set to true by destroy, when not NULL */
 };
 
 /* The byte at @off of an image with @seed: never 0, different for neighbours and for seeds. */
@@ -40,7 +46,16 @@ bool fake_matches(const void *buf, uint64_t seed, uint64_t off, size_t len);
 /* @id may be NULL for "fake-SEED". Never fails (it aborts). Close it with image_close(). */
 struct fake_image *fake_image_new(uint64_t size, uint64_t seed, const char *id);
 
-/* The same over @data (copied). */
+/* A decoder's: made of units of @unit bytes, of which the first one lacks @lead bytes. Whoever asks
+ * for bytes within one pays for those before them, as `decoded` counts. */
+struct fake_image *fake_image_units(uint64_t size, uint64_t seed, uint64_t unit, uint64_t lead);
+
+/* The same, with a size of @size that is only assumed, @real bytes and a bound that is greater than
+ * both. */
+struct fake_image *fake_image_provisional(
+	uint64_t size, uint64_t real, uint64_t seed, uint64_t unit);
+
+/* One like the first over @data (copied). */
 struct fake_image *fake_image_from(const void *data, uint64_t size, const char *id);
 
 #endif

@@ -25,6 +25,19 @@ static void range_outside_the_image_is_refused(void **state)
 	image_close(img);
 }
 
+static void who_only_looks_fetches_nothing(void **state)
+{
+	struct fake_image *fake = fake_image_new(1000, 1, NULL);
+	uint8_t buf[16];
+
+	(void)state;
+	assert_int_equal(image_peek_at(&fake->img, buf, 2, 999, NULL), -EINVAL);
+	assert_int_equal(image_peek_at(&fake->img, buf, 0, 1000, NULL), 0);
+	assert_int_equal(image_peek_at(&fake->img, buf, 16, 0, NULL), -EAGAIN);
+	assert_int_equal(fake->transfers, 0);
+	image_close(&fake->img);
+}
+
 static int collect(void *ctx, uint64_t off, const void *buf, size_t n)
 {
 	uint64_t *next = ctx;
@@ -117,16 +130,93 @@ static void report_is_found_by_layer_and_key(void **state)
 	image_close(img);
 }
 
+static void units_are_as_the_layer_says(void **state)
+{
+	struct image *img = &fake_image_units(MIB(1), 1, 1000, 300)->img;
+	struct image *plain = &fake_image_new(1000, 1, NULL)->img;
+	uint64_t off;
+	uint64_t len;
+
+	(void)state;
+	assert_int_equal(image_unit_at(img, 699, &off, &len, NULL), 0);
+	assert_int_equal(off, 0);
+	assert_int_equal(len, 700);
+	assert_int_equal(image_unit_at(img, 700, &off, &len, NULL), 0);
+	assert_int_equal(off, 700);
+	assert_int_equal(len, 1000);
+	assert_int_equal(image_unit_at(img, MIB(1), &off, &len, NULL), -EINVAL);
+	assert_int_equal(image_unit_at(plain, 5, &off, &len, NULL), 0);
+	assert_int_equal(len, 0);
+	plain->flags |= IMAGE_SEQUENTIAL;
+	assert_int_equal(image_unit_at(plain, 5, &off, &len, NULL), 0);
+	assert_int_equal(off, 0);
+	assert_int_equal(len, 1000);
+	image_close(img);
+	image_close(plain);
+}
+
+static int count(void *ctx, uint64_t off, const void *buf, size_t n)
+{
+	uint64_t *total = ctx;
+
+	(void)off;
+	(void)buf;
+	*total += n;
+	return 0;
+}
+
+static void provisional_size_becomes_final_at_the_end(void **state)
+{
+	struct image *img = &fake_image_provisional(1000, 1500, 1, 400)->img;
+	uint8_t buf[1000];
+	uint64_t size = 7;
+	uint64_t total = 0;
+	struct err e;
+
+	(void)state;
+	assert_int_equal(image_final_size(img, &size), -EAGAIN);
+	assert_int_equal(size, 7);
+	assert_int_equal(image_read_at(img, buf, 999, 0, &e), 0);
+	assert_int_equal(image_read_at(img, buf, 1000, 0, &e), -EIO);
+	assert_int_equal(image_stream_at(img, 400, 600, count, &total, &e), 0);
+	assert_int_equal(total, 1100);
+	assert_int_equal(image_final_size(img, &size), 0);
+	assert_int_equal(size, 1500);
+	assert_int_equal(image_past_end(img, 1500, &e), -EIO);
+	assert_non_null(strstr(e.text, "1500"));
+	image_close(img);
+}
+
+static void lent_image_survives(void **state)
+{
+	_Atomic bool closed = false;
+	struct fake_image *low = fake_image_new(1000, 1, NULL);
+	struct fake_image *high = fake_image_new(1000, 2, NULL);
+
+	(void)state;
+	low->closed = &closed;
+	high->img.below = &low->img;
+	high->img.borrows_below = true;
+	image_close(&high->img);
+	assert_false(closed);
+	image_close(&low->img);
+	assert_true(closed);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(range_outside_the_image_is_refused),
+		cmocka_unit_test(who_only_looks_fetches_nothing),
 		cmocka_unit_test(stream_is_in_order_and_complete),
 		cmocka_unit_test(image_without_extents_is_all_data),
 		cmocka_unit_test(read_only_image_refuses_writes),
 		cmocka_unit_test(error_texts_are_wrapped_and_cut),
 		cmocka_unit_test(interrupt_reaches_every_layer),
 		cmocka_unit_test(report_is_found_by_layer_and_key),
+		cmocka_unit_test(units_are_as_the_layer_says),
+		cmocka_unit_test(provisional_size_becomes_final_at_the_end),
+		cmocka_unit_test(lent_image_survives),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
