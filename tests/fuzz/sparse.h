@@ -13,7 +13,7 @@
 #include "core/image.h"
 
 /* No image is larger than that. */
-#define SPARSE_MAX MIB(4)
+#define SPARSE_MAX MIB(12)
 
 /* Never NULL: aborts when memory is out. */
 struct image *sparse_image(const uint8_t *data, size_t len);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Any bytes as a qcow2 image: opening, reading, mapping and counting end, soon, within bounds, and
- * agree with each other: what an extent calls zero reads as zeros. */
+/* Any bytes as an image of FUZZ_FORMAT ("qcow2", ...): opening, reading, mapping and counting end,
+ * soon, within bounds, and agree with each other: what an extent calls zero reads as zeros. */
 #include <assert.h>
 #include <errno.h>
 #include <stdio.h>
@@ -116,7 +116,7 @@ static void check_image(struct image *img)
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
 {
-	const struct format_opts opts = { .format = "qcow2", .open_backing = open_backing };
+	const struct format_opts opts = { .format = FUZZ_FORMAT, .open_backing = open_backing };
 	struct image *file = sparse_image(data, len);
 	struct image *img = NULL;
 	struct err e = { 0 };
