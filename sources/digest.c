@@ -20,6 +20,10 @@
  * the second, it is forgotten and fetched again in its turn. */
 #define EARLY_MUCH MIB(8)
 #define EARLY_MOST MIB(24)
+/* What is read at a time where nobody else reads. */
+#define PIECE       MIB(1)
+#define FETCH_PIECE MIB(4)
+#define FETCH_AHEAD MIB(16)
 
 /* Bytes of [off, off + len) that wait for those before them. */
 struct early {
@@ -291,12 +295,42 @@ static const struct image_ops digest_ops = {
 	.destroy = digest_destroy,
 };
 
+static bool is_ending(struct digest *d)
+{
+	LOCK_SCOPE(&d->lock);
+
+	return d->ending;
+}
+
+/* Reads what nobody reads, saying ahead what comes: the image below may be a cache, which fetches
+ * nothing by itself. */
+static int fetch(struct digest *d, uint64_t off, uint64_t len, struct err *e)
+{
+	struct passing p = { .digest = d };
+
+	while (len > 0) {
+		uint64_t n = min_u64(len, FETCH_PIECE);
+		int r;
+
+		if (is_ending(d)) {
+			return err_set(e, -ECANCELED, "the image is being closed");
+		}
+		image_prefetch(d->img.below, off, min_u64(len, FETCH_AHEAD));
+		r = image_stream_at(d->img.below, off, n, pass, &p, e);
+		if (r < 0) {
+			return r;
+		}
+		off += n;
+		len -= n;
+	}
+	return 0;
+}
+
 /* Fetches what nobody reads (parts of a file that its format does not use), before too much of what
  * lies behind it has come. When that fails, the end of the copy tries it again. */
 static void *help(void *arg)
 {
 	struct digest *d = arg;
-	struct passing p = { .digest = d };
 	bool failed = false;
 
 	pthread_mutex_lock(&d->lock);
@@ -309,7 +343,7 @@ static void *help(void *arg)
 			continue;
 		}
 		pthread_mutex_unlock(&d->lock);
-		failed = image_stream_at(d->img.below, off, len, pass, &p, NULL) < 0;
+		failed = fetch(d, off, len, NULL) < 0;
 		pthread_mutex_lock(&d->lock);
 	}
 	pthread_mutex_unlock(&d->lock);
@@ -392,10 +426,14 @@ static int compare(struct digest *d, struct err *e)
 		d->want.algorithm, hex);
 }
 
+void source_digest_feed(struct image *img, uint64_t off, const void *buf, size_t len)
+{
+	note(digest_of(img), buf, off, len);
+}
+
 int source_digest_finish(struct image *img, struct err *e)
 {
 	struct digest *d = digest_of(img);
-	struct passing p = { .digest = d };
 	uint64_t off;
 	uint64_t len;
 	bool more;
@@ -408,7 +446,7 @@ int source_digest_finish(struct image *img, struct err *e)
 		more = missing(d, &off, &len);
 		pthread_mutex_unlock(&d->lock);
 		if (more) {
-			r = image_stream_at(img->below, off, len, pass, &p, e);
+			r = fetch(d, off, len, e);
 		}
 		if (r < 0) {
 			return r;
@@ -416,4 +454,55 @@ int source_digest_finish(struct image *img, struct err *e)
 	} while (more);
 	LOCK_SCOPE(&d->lock);
 	return compare(d, e);
+}
+
+static int read_through(struct digest *d, struct image *img, struct err *e)
+{
+	CLEANUP_FREE uint8_t *buf = malloc(PIECE);
+
+	if (!buf) {
+		return err_set(e, -ENOMEM, "out of memory");
+	}
+	while (d->hashed < img->size) {
+		size_t len = min_u64(PIECE, img->size - d->hashed);
+		int r = image_read_at(img, buf, len, d->hashed, e);
+
+		if (r < 0) {
+			return r;
+		}
+		hash(d, buf, d->hashed, len);
+	}
+	return compare(d, e);
+}
+
+int source_digest_image(struct image *img, const char *checksum, struct err *e)
+{
+	struct digest d = { 0 };
+	const EVP_MD *type;
+	int r = digest_parse(checksum, &d.want, e);
+
+	if (r < 0) {
+		return r;
+	}
+	type = EVP_get_digestbyname(d.want.algorithm);
+	d.hash = EVP_MD_CTX_new();
+	if (!d.hash || !type || EVP_DigestInit_ex(d.hash, type, NULL) != 1) {
+		r = err_set(e, -EIO, "%s cannot be computed", d.want.algorithm);
+	} else {
+		r = read_through(&d, img, e);
+	}
+	EVP_MD_CTX_free(d.hash);
+	return r;
+}
+
+bool source_sha256(const void *buf, size_t len, uint8_t ret[32])
+{
+	uint8_t value[EVP_MAX_MD_SIZE];
+	unsigned int n = 0;
+
+	if (EVP_Digest(buf, len, value, &n, EVP_sha256(), NULL) != 1 || n != 32) {
+		return false;
+	}
+	memcpy(ret, value, 32);
+	return true;
 }

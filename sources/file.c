@@ -223,8 +223,11 @@ static int measure(struct file_image *f, struct stat *ret_st, uint64_t *ret_size
 		S_ISDIR(st.st_mode) ? "a directory" : "neither a regular file nor a block device");
 }
 
+/* The number of a file system's device is not in it: many get another at each boot. */
 static char *make_id(const struct file_image *f, const struct stat *st, uint64_t size)
 {
+	CLEANUP_FREE char *real = realpath(f->path, NULL);
+	const char *path = real ? real : f->path;
 	uint64_t nonce = 0;
 	char *id = NULL;
 	int n;
@@ -232,13 +235,11 @@ static char *make_id(const struct file_image *f, const struct stat *st, uint64_t
 	if (f->device) {
 		getentropy(&nonce, sizeof(nonce));
 		n = asprintf(&id, "file://%s rdev=%" PRIx64 " size=%" PRIu64 " open=%016" PRIx64,
-			f->path, (uint64_t)st->st_rdev, size, nonce);
+			path, (uint64_t)st->st_rdev, size, nonce);
 	} else {
-		n = asprintf(&id,
-			"file://%s dev=%" PRIx64 " ino=%" PRIu64 " mtime=%" PRId64
-			".%09ld size=%" PRIu64,
-			f->path, (uint64_t)st->st_dev, (uint64_t)st->st_ino,
-			(int64_t)st->st_mtim.tv_sec, st->st_mtim.tv_nsec, size);
+		n = asprintf(&id, "file://%s ino=%" PRIu64 " mtime=%" PRId64 ".%09ld size=%" PRIu64,
+			path, (uint64_t)st->st_ino, (int64_t)st->st_mtim.tv_sec,
+			st->st_mtim.tv_nsec, size);
 	}
 	return n < 0 ? NULL : id;
 }

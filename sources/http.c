@@ -39,7 +39,9 @@ static int fetch(struct http_image *h, uint64_t off, uint64_t len, image_sink_fn
 	struct http_fetch f = {
 		.remote = remote,
 		.ask = {
-			.kind = remote->no_ranges ? HTTP_WHOLE : HTTP_RANGE,
+			.kind = remote->no_ranges && !remote->version.addressed ? HTTP_WHOLE
+										: HTTP_RANGE,
+			.whole_ok = remote->no_ranges && remote->version.addressed,
 			.off = off,
 			.len = len,
 			.version = &remote->version,
@@ -47,8 +49,8 @@ static int fetch(struct http_image *h, uint64_t off, uint64_t len, image_sink_fn
 		},
 		.sink = sink,
 		.ctx = ctx,
-		.limit_ms = remote->conf.limit_ms,
-		.hard = remote->conf.hard,
+		.limit_ms = remote->conf->limit_ms,
+		.hard = remote->conf->hard,
 	};
 	int r = http_fetch_run(&f, e);
 
@@ -67,7 +69,8 @@ static int http_stream_at(struct image *img, uint64_t off, uint64_t len, image_s
 		n = min_u64(len, h->first_len - off);
 		r = sink(ctx, off, h->first + off, n);
 		if (r < 0) {
-			return err_set(e, r, "%s: the reader stopped the stream", h->remote.label);
+			return err_set(e, r, "%s: the reader stopped the stream",
+				h->remote.name ? h->remote.name : h->remote.label);
 		}
 		off += n;
 		len -= n;
@@ -125,8 +128,9 @@ static void http_destroy(struct image *img)
 
 	image_fini(img);
 	http_route_clear(&h->remote.route);
-	http_conf_clear(&h->remote.conf);
+	http_conf_unref(h->remote.conf);
 	free(h->remote.label);
+	free(h->remote.name);
 	free(h->first);
 	free(h);
 }
@@ -160,7 +164,8 @@ static int setup_remote(struct http_remote *remote, struct net *net, const char 
 	remote->net = net;
 	remote->gzip_name = ends_in_gz(url.label);
 	remote->label = strdup(url.label);
-	r = http_conf_init(&remote->conf, &url, opts, e);
+	remote->cancel = &remote->stopped;
+	r = http_conf_new(&url, opts, &remote->conf, e);
 	if (http_route_init(&remote->route, &url) < 0 || !remote->label) {
 		return err_set(e, -ENOMEM, "out of memory");
 	}
@@ -190,9 +195,9 @@ static int probe(struct http_image *h, bool known, struct http_fetch *ret, struc
 		},
 		.sink = into_buffer,
 		.ctx = &t,
-		.limit_ms = known ? min_u64(CONFIRM_MS, h->remote.conf.limit_ms)
-				  : h->remote.conf.limit_ms,
-		.hard = !known && h->remote.conf.hard,
+		.limit_ms = known ? min_u64(CONFIRM_MS, h->remote.conf->limit_ms)
+				  : h->remote.conf->limit_ms,
+		.hard = !known && h->remote.conf->hard,
 		.opening = true,
 	};
 	return http_fetch_run(ret, e);
@@ -286,6 +291,90 @@ int http_open(struct net *net, const char *spec, const struct source_opts *opts,
 	if (r == 0) {
 		r = setup_image(h, flags, e);
 	}
+	if (r < 0) {
+		http_destroy(&h->img);
+		return r;
+	}
+	*ret = &h->img;
+	return 0;
+}
+
+/* The first bytes, unless nobody needs to be asked: they tell whether there are ranges. */
+static int probe_blob(struct http_image *h, uint64_t size, struct err *e)
+{
+	struct target t = { h->first, 0 };
+	struct http_fetch f = {
+		.remote = &h->remote,
+		.ask = {
+			.kind = HTTP_RANGE,
+			.len = min_u64(size, HTTP_PROBE_BYTES),
+			.version = &h->remote.version,
+			.whole_ok = true,
+		},
+		.sink = into_buffer,
+		.ctx = &t,
+		.limit_ms = h->remote.conf->limit_ms,
+		.hard = h->remote.conf->hard,
+		.opening = true,
+	};
+	int r = http_fetch_run(&f, e);
+
+	if (r == 0) {
+		h->first_len = f.got;
+		h->remote.no_ranges = f.head.status == 200 && f.got < size;
+	}
+	http_headers_clear(&f.head);
+	return r;
+}
+
+static int setup_blob(struct http_image *h, const struct http_blob *blob, struct err *e)
+{
+	struct http_url url;
+	int r = http_url_parse(blob->url, &url, e);
+
+	if (r < 0) {
+		return r;
+	}
+	h->remote.cancel = &h->remote.stopped;
+	h->remote.conf = http_conf_ref(blob->conf);
+	h->remote.version.addressed = true;
+	h->remote.version.size = blob->size;
+	h->remote.label = strdup(url.label);
+	h->remote.name = strdup(blob->name);
+	if (http_route_init(&h->remote.route, &url) < 0 || !h->remote.label || !h->remote.name) {
+		return err_set(e, -ENOMEM, "out of memory");
+	}
+	h->remote.route.plain_ok = blob->conf->insecure;
+	return 0;
+}
+
+static int fill_blob(struct http_image *h, const struct http_blob *blob, struct err *e)
+{
+	int r = setup_blob(h, blob, e);
+
+	if (r == 0 && !blob->known && blob->size > 0) {
+		h->first = malloc(HTTP_PROBE_BYTES);
+		r = h->first ? probe_blob(h, blob->size, e) : err_set(e, -ENOMEM, "out of memory");
+	}
+	if (r == 0 && image_init(&h->img, &http_ops, NULL, blob->size, blob->id) < 0) {
+		r = err_set(e, -ENOMEM, "out of memory");
+	}
+	if (r == 0 && h->remote.no_ranges) {
+		h->img.flags = IMAGE_SEQUENTIAL;
+	}
+	return r;
+}
+
+int http_blob_open(struct net *net, const struct http_blob *blob, struct image **ret, struct err *e)
+{
+	struct http_image *h = calloc(1, sizeof(*h));
+	int r;
+
+	if (!h) {
+		return err_set(e, -ENOMEM, "out of memory");
+	}
+	h->remote.net = net;
+	r = fill_blob(h, blob, e);
 	if (r < 0) {
 		http_destroy(&h->img);
 		return r;

@@ -11,4 +11,20 @@
 int http_open(struct net *net, const char *spec, const struct source_opts *opts, struct image **ret,
 	struct err *e);
 
+struct http_conf;
+
+/* What a registry keeps by its digest. All borrowed but a reference to @conf. */
+struct http_blob {
+	struct http_conf *conf;
+	const char *url;
+	const char *name; /* for messages */
+	const char *id;
+	uint64_t size;
+	bool known; /* bytes of it are in a cache, and the server has ranges: it is not asked now */
+};
+
+/* The image fails reads with -EBADMSG when the server has another size. */
+int http_blob_open(
+	struct net *net, const struct http_blob *blob, struct image **ret, struct err *e);
+
 #endif

@@ -33,6 +33,11 @@ static struct http_verdict accept_body(uint64_t off, uint64_t len, uint64_t tota
 
 static struct http_verdict changed(const struct http_ask *ask, const struct http_headers *h)
 {
+	if (ask->version->addressed) {
+		return http_verdict_error(HTTP_FATAL, -EBADMSG,
+			"it has %" PRIu64 " bytes there, but %" PRIu64 " by the image's manifest",
+			h->total, ask->version->size);
+	}
 	if (h->total != HTTP_UNKNOWN && h->total != ask->version->size) {
 		return http_verdict_error(HTTP_CHANGED, -ESTALE,
 			"the image changed on the server: it had %" PRIu64
@@ -103,20 +108,6 @@ static struct http_verdict check_range(const struct http_ask *ask, const struct 
 	return v;
 }
 
-/* 200 to a range: certainly not the range. Why not? */
-static struct http_verdict check_ignored(const struct http_ask *ask, const struct http_headers *h)
-{
-	struct http_headers seen = *h;
-
-	seen.total = h->length;
-	if (!http_version_matches(ask->version, h) ||
-		(h->length != HTTP_UNKNOWN && h->length != ask->version->size)) {
-		return changed(ask, &seen);
-	}
-	return http_verdict_error(HTTP_NO_RANGES, -EPROTO,
-		"the server does not serve ranges of it (200 instead of 206)");
-}
-
 static struct http_verdict check_whole(const struct http_ask *ask, const struct http_headers *h)
 {
 	struct http_headers seen = *h;
@@ -130,6 +121,23 @@ static struct http_verdict check_whole(const struct http_ask *ask, const struct 
 		return changed(ask, &seen);
 	}
 	return accept_body(0, ask->version->size, ask->version->size);
+}
+
+/* 200 to a range: certainly not the range. Why not? */
+static struct http_verdict check_ignored(const struct http_ask *ask, const struct http_headers *h)
+{
+	struct http_headers seen = *h;
+
+	if (ask->whole_ok) {
+		return check_whole(ask, h);
+	}
+	seen.total = h->length;
+	if (!http_version_matches(ask->version, h) ||
+		(h->length != HTTP_UNKNOWN && h->length != ask->version->size)) {
+		return changed(ask, &seen);
+	}
+	return http_verdict_error(HTTP_NO_RANGES, -EPROTO,
+		"the server does not serve ranges of it (200 instead of 206)");
 }
 
 static struct http_verdict check_success(const struct http_ask *ask, const struct http_headers *h)
@@ -150,6 +158,7 @@ static struct http_verdict check_success(const struct http_ask *ask, const struc
 		}
 		return coded(ask, h) ? refuse_coding() : accept_body(0, h->length, h->length);
 	case HTTP_PROBE_PLAIN:
+	case HTTP_DOCUMENT:
 		if (!partial) {
 			return coded(ask, h) ? refuse_coding()
 					     : accept_body(0, h->length, h->length);
@@ -233,6 +242,12 @@ static struct http_verdict check_client_error(
 		http_status_words(h->status));
 }
 
+/* Some stores behind registries know no ranges of what they serve, and say so. */
+static bool refuses_ranges(const struct http_ask *ask, int status)
+{
+	return status == 501 && (ask->kind == HTTP_RANGE || ask->kind == HTTP_PROBE);
+}
+
 static bool may_pass(int status)
 {
 	return status == 408 || status == 425 || status == 429 || status >= 500;
@@ -254,6 +269,10 @@ struct http_verdict http_check(const struct http_ask *ask, const struct http_hea
 				"the server redirects (%d) without saying where to", h->status);
 		}
 		return (struct http_verdict){ .answer = HTTP_MOVED, .total = HTTP_UNKNOWN };
+	}
+	if (refuses_ranges(ask, h->status)) {
+		return http_verdict_error(HTTP_NO_RANGES, -EPROTO,
+			"the server does not serve ranges of it (501 Not Implemented)");
 	}
 	if (may_pass(h->status)) {
 		return http_verdict_error(HTTP_AGAIN, -ETIMEDOUT, "the server answers %d %s",

@@ -17,9 +17,19 @@ enum http_kind {
 	HTTP_PROBE_PLAIN, /* the same without asking for a range */
 	HTTP_RANGE,       /* a range of a known version */
 	HTTP_WHOLE,       /* all of a known version, from a server without ranges */
+	HTTP_DOCUMENT,    /* an answer to a question, of at most `len` bytes */
 };
 
 #define HTTP_PROBE_BYTES 65536U
+
+/* A question that is not for the bytes of a file. Strings are borrowed. */
+struct http_question {
+	const char *method; /* "GET", "HEAD" or "POST" */
+	const char *accept; /* media types; NULL: any */
+	const char *form;   /* what is posted, application/x-www-form-urlencoded; a secret */
+	char *said;         /* gets the beginning of the body of a refusal */
+	size_t said_room;   /* with its NUL */
+};
 
 struct http_ask {
 	enum http_kind kind;
@@ -28,6 +38,9 @@ struct http_ask {
 	const struct http_version *version; /* of RANGE and WHOLE */
 	bool credentials;                   /* some were sent */
 	bool gzip_name;                     /* the URL says that the file itself is gzip */
+	bool whole_ok;                      /* of RANGE: an answer that is all of it will do, too */
+	bool drain; /* ... and is read to its end, for the sake of a cache on the way */
+	const struct http_question *question; /* of DOCUMENT */
 };
 
 enum http_answer {
@@ -49,6 +62,7 @@ enum http_cause {
 	HTTP_CAUSE_ANSWER,      /* the server said so */
 	HTTP_CAUSE_BROKEN,      /* the transfer broke */
 	HTTP_CAUSE_UNREACHABLE, /* no connection */
+	HTTP_CAUSE_NOT_TLS,     /* what answered does not speak TLS */
 	HTTP_CAUSE_STALL,
 	HTTP_CAUSE_LATE, /* the clock of the read ran out */
 };

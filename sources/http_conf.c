@@ -120,12 +120,11 @@ static const char *proxy_from_environment(void)
 	return proxy;
 }
 
-int http_conf_init(struct http_conf *c, const struct http_url *u, const struct source_opts *opts,
+static int fill(struct http_conf *c, const struct http_url *u, const struct source_opts *opts,
 	struct err *e)
 {
 	int r;
 
-	*c = (struct http_conf){ 0 };
 	c->limit_ms = (uint64_t)(opts->timeout_s ? opts->timeout_s : LIMIT_DEFAULT_S) * 1000;
 	c->tries = opts->tries;
 	c->hard = opts->retry_hard;
@@ -142,28 +141,88 @@ int http_conf_init(struct http_conf *c, const struct http_url *u, const struct s
 	return r;
 }
 
-static void wipe(char *secret)
+static struct http_conf *conf_new(void)
 {
-	if (secret) {
-		explicit_bzero(secret, strlen(secret));
+	struct http_conf *c = calloc(1, sizeof(*c));
+
+	if (c) {
+		c->refs = 1;
 	}
-	free(secret);
+	return c;
 }
 
-void http_conf_clear(struct http_conf *c)
+int http_conf_new(const struct http_url *u, const struct source_opts *opts, struct http_conf **ret,
+	struct err *e)
 {
+	struct http_conf *c = conf_new();
+	int r = c ? fill(c, u, opts, e) : err_set(e, -ENOMEM, "out of memory");
+
+	if (r < 0) {
+		http_conf_unref(c);
+		return r;
+	}
+	*ret = c;
+	return 0;
+}
+
+int http_conf_derive(const struct http_conf *c, const struct http_url *u, const char *user,
+	const char *password, struct http_conf **ret, struct err *e)
+{
+	struct http_conf *mine = conf_new();
+	int r = mine ? http_trust_copy(&c->trust, &mine->trust) : -ENOMEM;
+
+	if (r < 0) {
+		http_conf_unref(mine);
+		return err_set(e, -ENOMEM, "out of memory");
+	}
+	mine->limit_ms = c->limit_ms;
+	mine->tries = c->tries;
+	mine->hard = c->hard;
+	mine->insecure = c->insecure;
+	r = copy_string(u->origin, &mine->origin, e);
+	if (r == 0) {
+		r = copy_string(c->proxy, &mine->proxy, e);
+	}
+	if (r == 0) {
+		r = copy_string(user, &mine->user, e);
+	}
+	if (r == 0) {
+		r = copy_string(password, &mine->password, e);
+	}
+	if (r < 0) {
+		http_conf_unref(mine);
+		return r;
+	}
+	*ret = mine;
+	return 0;
+}
+
+struct http_conf *http_conf_ref(struct http_conf *c)
+{
+	c->refs++;
+	return c;
+}
+
+void http_conf_unref(struct http_conf *c)
+{
+	if (!c || --c->refs > 0) {
+		return;
+	}
+	if (c->auth) {
+		c->auth->ops->free(c->auth);
+	}
 	for (struct curl_slist *h = c->headers; h; h = h->next) {
 		explicit_bzero(h->data, strlen(h->data));
 	}
 	curl_slist_free_all(c->headers);
 	free(c->origin);
 	free(c->user);
-	wipe(c->password);
+	free_secret(c->password);
 	free(c->client_cert);
 	free(c->client_key);
 	http_trust_clear(&c->trust);
-	wipe(c->proxy);
-	*c = (struct http_conf){ 0 };
+	free_secret(c->proxy);
+	free(c);
 }
 
 bool http_conf_trusts(const struct http_conf *c, const struct http_url *u)

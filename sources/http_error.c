@@ -100,9 +100,12 @@ static struct http_verdict handshake(const struct http_failure *f)
 		return client_certificate(f);
 	}
 	if (strstr(f->detail, "error:")) {
-		return http_verdict_error(HTTP_FATAL, -EKEYREJECTED,
+		struct http_verdict v = http_verdict_error(HTTP_FATAL, -EKEYREJECTED,
 			"no TLS connection to %s: %s; does it speak https on this port?",
 			f->authority, openssl_reason(f->detail));
+
+		v.cause = HTTP_CAUSE_NOT_TLS;
+		return v;
 	}
 	return again(HTTP_CAUSE_UNREACHABLE, -ECONNRESET, "the TLS handshake broke", f->detail);
 }

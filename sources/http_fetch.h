@@ -20,10 +20,15 @@ struct http_fetch {
 	bool opening;      /* an unreachable server is a mistake of the user's: say so soon */
 
 	/* the answer, on success */
-	struct http_headers head;    /* the caller clears it, also after a failure */
+	struct http_headers head;    /* also of a refusal; the caller clears it in any case */
 	struct http_verdict verdict; /* HTTP_DONE, HTTP_MORE (a probe without total) */
 	uint64_t got;
-	bool temporary; /* after a failure: it was one that may pass */
+
+	/* after a failure */
+	bool temporary; /* it was one that may pass */
+	int status;     /* of the last answer; 0: there was none */
+	enum http_cause cause;
+	bool elsewhere; /* it came from where redirects led to */
 };
 
 /* Blocks until @f is done, or failed for good: then a negative errno, and @e names the URL. */

@@ -4,6 +4,7 @@
 
 #include <ctype.h>
 #include <curl/curl.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
@@ -170,6 +171,43 @@ static void take_auth(struct http_headers *h, const char *v)
 	}
 }
 
+/* RFC 9110, 5.3: several lines are one list. */
+static void take_challenge(struct http_headers *h, const char *v)
+{
+	char *joined = NULL;
+
+	take_auth(h, v);
+	if (h->challenges && strlen(h->challenges) + strlen(v) > HTTP_LOCATION_MAX) {
+		return;
+	}
+	if (asprintf(&joined, "%s%s%s", h->challenges ? h->challenges : "",
+		    h->challenges ? ", " : "", v) >= 0) {
+		free(h->challenges);
+		h->challenges = joined;
+	}
+}
+
+static void take_type(struct http_headers *h, const char *v)
+{
+	size_t n = strcspn(v, "; \t");
+
+	h->multipart = strncasecmp(v, "multipart/byteranges", 20) == 0;
+	n = n < sizeof(h->type) ? n : 0;
+	for (size_t i = 0; i < n; i++) {
+		h->type[i] = (char)(v[i] >= 'A' && v[i] <= 'Z' ? v[i] - 'A' + 'a' : v[i]);
+	}
+	h->type[n] = '\0';
+}
+
+static void take_digest(struct http_headers *h, const char *v)
+{
+	size_t n = strlen(v);
+
+	n = n < sizeof(h->digest) ? n : 0;
+	memcpy(h->digest, v, n);
+	h->digest[n] = '\0';
+}
+
 static void take_field(struct http_headers *h, const char *line, int64_t now)
 {
 	const char *v;
@@ -193,9 +231,11 @@ static void take_field(struct http_headers *h, const char *line, int64_t now)
 	} else if ((v = value_of(line, "content-encoding"))) {
 		take_coding(h, v);
 	} else if ((v = value_of(line, "content-type"))) {
-		h->multipart = strncasecmp(v, "multipart/byteranges", 20) == 0;
+		take_type(h, v);
 	} else if ((v = value_of(line, "www-authenticate"))) {
-		take_auth(h, v);
+		take_challenge(h, v);
+	} else if ((v = value_of(line, "docker-content-digest"))) {
+		take_digest(h, v);
 	}
 }
 
@@ -237,6 +277,7 @@ void http_headers_line(struct http_headers *h, const char *line, size_t len, int
 void http_headers_clear(struct http_headers *h)
 {
 	free(h->location);
+	free(h->challenges);
 	*h = HTTP_HEADERS_INIT;
 }
 

@@ -14,6 +14,8 @@
 #define HTTP_ETAG_MAX     512
 #define HTTP_DATE_MAX     64
 #define HTTP_LOCATION_MAX 16384
+#define HTTP_TYPE_MAX     256
+#define HTTP_DIGEST_MAX   256
 #define HTTP_UNKNOWN      UINT64_MAX
 
 enum http_coding {
@@ -43,7 +45,10 @@ struct http_headers {
 	unsigned int auth; /* HTTP_AUTH_* */
 	char etag[HTTP_ETAG_MAX];
 	char last_modified[HTTP_DATE_MAX];
-	char *location; /* owned; NULL without */
+	char type[HTTP_TYPE_MAX];     /* Content-Type without its parameters, lower case */
+	char digest[HTTP_DIGEST_MAX]; /* Docker-Content-Digest */
+	char *location;               /* owned; NULL without */
+	char *challenges; /* owned: WWW-Authenticate, several joined by ", "; NULL without */
 };
 
 #define HTTP_HEADERS_INIT                                                                          \

@@ -6,10 +6,12 @@
 #include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <time.h>
 
 #include "core/bytes.h"
+#include "core/cleanup.h"
 #include "sources/http_error.h"
 
 /* The body of a redirect or an error is read to its end, so that the connection can be used again;
@@ -77,6 +79,18 @@ static bool deliver(struct exchange *x, const char *data, uint64_t at, size_t n)
 	return true;
 }
 
+/* Why a question was refused, as far as there is room for it. */
+static void note_refusal(struct exchange *x, const char *data, size_t n)
+{
+	const struct http_question *w = x->q->ask.question;
+
+	if (w && w->said && x->dropped + 1 < w->said_room) {
+		n = min_u64(n, w->said_room - 1 - x->dropped);
+		memcpy(w->said + x->dropped, data, n);
+		w->said[x->dropped + n] = '\0';
+	}
+}
+
 static size_t on_body(char *data, size_t size, size_t n, void *ctx)
 {
 	struct exchange *x = ctx;
@@ -87,6 +101,7 @@ static size_t on_body(char *data, size_t size, size_t n, void *ctx)
 	net_heard(&x->transfer, wants_body(x) ? n : 0);
 	q->remote->bytes_fetched += n;
 	if (!wants_body(x)) {
+		note_refusal(x, data, n);
 		x->dropped += n;
 		return x->dropped <= DROP_MAX ? n : 0;
 	}
@@ -100,7 +115,7 @@ static size_t on_body(char *data, size_t size, size_t n, void *ctx)
 	if (!deliver(x, data, at, n)) {
 		return 0;
 	}
-	return q->got == q->ask.len && x->body_done < q->verdict.body_len ? 0 : n;
+	return q->got == q->ask.len && x->body_done < q->verdict.body_len && !q->ask.drain ? 0 : n;
 }
 
 static void add_line(struct exchange *x, const char *line)
@@ -122,6 +137,19 @@ static void add_header(struct exchange *x, const char *name, const char *value)
 	add_line(x, line);
 }
 
+/* Tokens may be longer than any field of our own. */
+static void add_secret(struct exchange *x, const char *name, const char *value)
+{
+	char *line = NULL;
+
+	if (asprintf(&line, "%s: %s", name, value) < 0) {
+		x->no_memory = true;
+		return;
+	}
+	add_line(x, line);
+	free_secret(line);
+}
+
 static void set_headers(struct exchange *x, CURL *easy)
 {
 	const struct http_request *q = x->q;
@@ -139,18 +167,36 @@ static void set_headers(struct exchange *x, CURL *easy)
 	} else if (q->ask.kind == HTTP_RANGE && v->if_range) {
 		add_header(x, "If-Range", v->last_modified);
 	}
-	if (http_conf_trusts(&q->remote->conf, q->url)) {
-		for (const struct curl_slist *h = q->remote->conf.headers; h; h = h->next) {
+	if (q->ask.question && q->ask.question->accept) {
+		add_header(x, "Accept", q->ask.question->accept);
+	}
+	if (http_conf_trusts(q->remote->conf, q->url)) {
+		if (q->authorization) {
+			add_secret(x, "Authorization", q->authorization);
+		}
+		for (const struct curl_slist *h = q->remote->conf->headers; h; h = h->next) {
 			add_line(x, h->data);
 		}
 	}
 	curl_easy_setopt(easy, CURLOPT_HTTPHEADER, x->headers);
 }
 
+static void set_method(const struct http_question *w, CURL *easy)
+{
+	if (w && strcmp(w->method, "HEAD") == 0) {
+		curl_easy_setopt(easy, CURLOPT_NOBODY, 1L);
+	} else if (w && strcmp(w->method, "POST") == 0) {
+		curl_easy_setopt(easy, CURLOPT_POST, 1L);
+		curl_easy_setopt(easy, CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t)strlen(w->form));
+		curl_easy_setopt(easy, CURLOPT_POSTFIELDS, w->form);
+	}
+}
+
 static void configure(struct exchange *x, CURL *easy)
 {
-	http_conf_apply(&x->q->remote->conf, x->q->url, easy);
+	http_conf_apply(x->q->remote->conf, x->q->url, easy);
 	set_headers(x, easy);
+	set_method(x->q->ask.question, easy);
 	curl_easy_setopt(easy, CURLOPT_ERRORBUFFER, x->error);
 	curl_easy_setopt(easy, CURLOPT_HEADERFUNCTION, on_header);
 	curl_easy_setopt(easy, CURLOPT_HEADERDATA, x);
@@ -177,13 +223,27 @@ static struct http_verdict failure(struct exchange *x, CURL *easy)
 	curl_easy_getinfo(easy, CURLINFO_PRETRANSFER_TIME_T, &connected_us);
 	f.connect_status = (int)connect_status;
 	f.connected = connected_us > 0;
-	if (http_conf_trusts(&q->remote->conf, q->url)) {
-		f.user_cert = q->remote->conf.client_cert;
+	if (http_conf_trusts(q->remote->conf, q->url)) {
+		f.user_cert = q->remote->conf->client_cert;
 	}
 	if (!x->error[0] && f.result != CURLE_OK) {
 		snprintf(x->error, sizeof(x->error), "%s", curl_easy_strerror(f.result));
 	}
 	return http_error(&f);
+}
+
+/* All of it came, or more than is wanted. */
+static struct http_verdict conclude_document(struct exchange *x, CURL *easy)
+{
+	const struct http_request *q = x->q;
+	struct http_verdict v = q->verdict;
+	bool ended = x->transfer.end == NET_ENDED && x->transfer.result == CURLE_OK;
+
+	if (!ended && q->got < q->ask.len) {
+		return failure(x, easy);
+	}
+	v.answer = HTTP_DONE;
+	return v;
 }
 
 /* What the transfer came to, given that its header was fine. */
@@ -193,6 +253,10 @@ static struct http_verdict conclude_body(struct exchange *x, CURL *easy)
 	struct http_verdict v = q->verdict;
 	bool ended = x->transfer.end == NET_ENDED && x->transfer.result == CURLE_OK;
 	bool probe = q->ask.kind == HTTP_PROBE || q->ask.kind == HTTP_PROBE_PLAIN;
+
+	if (q->ask.kind == HTTP_DOCUMENT) {
+		return conclude_document(x, easy);
+	}
 
 	if (probe && ended && v.total == HTTP_UNKNOWN && q->head.status == 200) {
 		v.total = x->body_done;
@@ -249,7 +313,7 @@ void http_request_run(struct http_request *q)
 			.origin = q->url->origin,
 			.clock = q->clock,
 			.stall_ms = q->stall_ms,
-			.cancel = &q->remote->stopped,
+			.cancel = q->remote->cancel,
 		},
 	};
 	CURL *easy = net_easy(q->remote->net);
@@ -263,5 +327,8 @@ void http_request_run(struct http_request *q)
 	}
 	run(&x, easy);
 	net_easy_done(q->remote->net, easy);
+	for (struct curl_slist *h = x.headers; h && q->authorization; h = h->next) {
+		explicit_bzero(h->data, strlen(h->data));
+	}
 	curl_slist_free_all(x.headers);
 }

@@ -16,6 +16,7 @@ struct http_request {
 	void *ctx;
 	struct net_clock *clock;
 	uint64_t stall_ms;
+	const char *authorization; /* for the origin; NULL: what the configuration says */
 
 	/* the answer */
 	struct http_headers head;

@@ -85,6 +85,7 @@ void http_trail_start(struct http_trail *t, struct http_route *r, int64_t now)
 	pthread_mutex_lock(&r->lock);
 	t->places[0] = place_ref(near_expiry(r->kept, now) ? r->origin : r->kept);
 	t->count = 1;
+	t->plain_ok = r->plain_ok;
 	pthread_mutex_unlock(&r->lock);
 }
 
@@ -97,7 +98,7 @@ static int check_hop(const struct http_trail *t, const struct http_url *to, stru
 {
 	const struct http_url *from = &http_trail_here(t)->url;
 
-	if (from->tls && !to->tls) {
+	if (from->tls && !to->tls && !t->plain_ok) {
 		return err_set(e, -EPROTO,
 			"%s: the server redirects from https to http (%s), which would lose the "
 			"protection of the transfer",

@@ -27,6 +27,7 @@ struct http_route {
 	pthread_mutex_t lock;
 	struct http_place *origin;
 	struct http_place *kept; /* may be `origin` */
+	bool plain_ok;           /* https may lead to http: the user asked for no safety */
 };
 
 /* Takes over @url, and clears it, also on failure. -ENOMEM. */
@@ -37,6 +38,7 @@ void http_route_clear(struct http_route *r);
 struct http_trail {
 	struct http_place *places[HTTP_REDIRECTS_MAX + 1];
 	unsigned int count;
+	bool plain_ok;
 };
 
 /* Begins where the route says. Clears what was in @t. */

@@ -178,6 +178,23 @@ int http_trust_init(struct http_trust *t, const char *cacert, const char *cert_d
 	return r < 0 ? r : take_extra(t, pem, e);
 }
 
+int http_trust_copy(const struct http_trust *t, struct http_trust *ret)
+{
+	*ret = (struct http_trust){ 0 };
+	if (!t->store) {
+		return 0;
+	}
+	ret->extra = malloc(t->extra_len);
+	if (!ret->extra) {
+		return -ENOMEM;
+	}
+	memcpy(ret->extra, t->extra, t->extra_len);
+	ret->extra_len = t->extra_len;
+	X509_STORE_up_ref(t->store);
+	ret->store = t->store;
+	return 0;
+}
+
 void http_trust_clear(struct http_trust *t)
 {
 	X509_STORE_free(t->store);

@@ -23,6 +23,8 @@ struct http_trust {
  * @ca_pem must hold one. -EINVAL names the file. */
 int http_trust_init(struct http_trust *t, const char *cacert, const char *cert_dir,
 	const char *ca_pem, struct err *e);
+/* The same authorities; -ENOMEM. */
+int http_trust_copy(const struct http_trust *t, struct http_trust *ret);
 void http_trust_clear(struct http_trust *t);
 
 /* @t must outlive the transfer. */

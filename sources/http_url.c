@@ -248,22 +248,27 @@ static int take_apart(CURLU *h, struct http_url *ret, struct err *e)
 	return 0;
 }
 
-int http_url_parse(const char *text, struct http_url *ret, struct err *e)
+/* The text is not repeated: there may be a password in it. */
+static int set_text(CURLU *h, const char *text, unsigned int flags, struct err *e)
 {
-	CLEANUP(cleanup_curlu) CURLU *h = curl_url();
 	CURLUcode c;
 
 	if (!h) {
 		return err_set(e, -ENOMEM, "out of memory");
 	}
-	c = curl_url_set(h, CURLUPART_URL, text, CURLU_URLENCODE | CURLU_NON_SUPPORT_SCHEME);
+	c = curl_url_set(h, CURLUPART_URL, text, CURLU_URLENCODE | flags);
 	if (c != CURLUE_OK) {
 		return err_set(e, -EINVAL, "not a usable URL: %s", curl_url_strerror(c));
 	}
-	if (!is_web(h)) {
-		return err_set(e, -EINVAL, "not an http or https URL");
-	}
-	return take_apart(h, ret, e);
+	return is_web(h) ? 0 : err_set(e, -EINVAL, "not an http or https URL");
+}
+
+int http_url_parse(const char *text, struct http_url *ret, struct err *e)
+{
+	CLEANUP(cleanup_curlu) CURLU *h = curl_url();
+	int r = set_text(h, text, CURLU_NON_SUPPORT_SCHEME, e);
+
+	return r < 0 ? r : take_apart(h, ret, e);
 }
 
 int http_url_resolve(
@@ -327,12 +332,10 @@ int http_url_sibling(const char *text, const char *name, char **ret, struct err 
 	CLEANUP_FREE char *path = NULL;
 	CLEANUP_FREE char *joined = NULL;
 	char *slash;
+	int r = encoded ? set_text(h, text, 0, e) : err_set(e, -ENOMEM, "out of memory");
 
-	if (!h || !encoded) {
-		return err_set(e, -ENOMEM, "out of memory");
-	}
-	if (curl_url_set(h, CURLUPART_URL, text, CURLU_URLENCODE) != CURLUE_OK || !is_web(h)) {
-		return err_set(e, -EINVAL, "not an http or https URL");
+	if (r < 0) {
+		return r;
 	}
 	path = part(h, CURLUPART_PATH, 0);
 	slash = path ? strrchr(path, '/') : NULL;
@@ -386,12 +389,10 @@ int http_url_path(const char *text, char **ret, struct err *e)
 	CLEANUP(cleanup_curlu) CURLU *h = curl_url();
 	CLEANUP_FREE char *path = NULL;
 	CLEANUP_FREE char *name = NULL;
+	int r = set_text(h, text, 0, e);
 
-	if (!h) {
-		return err_set(e, -ENOMEM, "out of memory");
-	}
-	if (curl_url_set(h, CURLUPART_URL, text, CURLU_URLENCODE) != CURLUE_OK || !is_web(h)) {
-		return err_set(e, -EINVAL, "not an http or https URL");
+	if (r < 0) {
+		return r;
 	}
 	path = part(h, CURLUPART_PATH, 0);
 	name = path ? last_part(path) : NULL;
@@ -413,9 +414,6 @@ void http_url_clear(struct http_url *u)
 	free(u->origin);
 	free(u->host);
 	free(u->user);
-	if (u->password) {
-		explicit_bzero(u->password, strlen(u->password));
-	}
-	free(u->password);
+	free_secret(u->password);
 	*u = (struct http_url){ 0 };
 }

@@ -19,6 +19,8 @@ struct http_version {
 	char etag[HTTP_ETAG_MAX];          /* with quotes and W/; "" without */
 	char last_modified[HTTP_DATE_MAX]; /* as the server wrote it; "" without or useless */
 	bool if_range;                     /* last_modified is old enough to be sent as If-Range */
+	bool addressed; /* the name is a digest of the bytes: what has the size is of this version
+			 */
 	uint64_t size;
 };
 

@@ -71,9 +71,19 @@ int source_digest_open(
 /* Whether @checksum is one: 0, or -EINVAL with a text. */
 int source_digest_check(const char *checksum, struct err *e);
 
+/* Bytes of @img, which source_digest_open() made, that somebody has from elsewhere. */
+void source_digest_feed(struct image *img, uint64_t off, const void *buf, size_t len);
+
 /* Nobody reads @img any more, which source_digest_open() made: fetches what was not read, and
  * compares. -ENOKEY: the bytes are not those that the checksum is of. Once. */
 int source_digest_finish(struct image *img, struct err *e);
+
+/* Reads all of @img, in order, and compares. -ENOKEY: the bytes are not those that @checksum is of;
+ * other errors are those of reading. */
+int source_digest_image(struct image *img, const char *checksum, struct err *e);
+
+/* SHA-256 of @len bytes. False: this machine cannot compute it. */
+bool source_sha256(const void *buf, size_t len, uint8_t ret[32]);
 
 /* Whether the bytes of @spec come over the network. */
 bool source_is_remote(const char *spec);
