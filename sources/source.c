@@ -12,6 +12,7 @@
 #include "sources/file.h"
 #include "sources/http.h"
 #include "sources/http_url.h"
+#include "sources/image_spec.h"
 
 /* A file name may have 255 bytes, and whoever uses a source's name adds a suffix to it. */
 #define NAME_ROOM 200
@@ -50,6 +51,11 @@ static int http_key(const char *spec, char **ret, struct err *e)
 static const struct scheme schemes[] = {
 	{ "https://", true, http_open, http_key, http_url_sibling, http_url_path },
 	{ "http://", true, http_open, http_key, http_url_sibling, http_url_path },
+	{ "oci:", false, image_spec_open, image_spec_key, image_spec_sibling, image_spec_path },
+	{ "oci-archive:", false, image_spec_open, image_spec_key, image_spec_sibling,
+		image_spec_path },
+	{ "docker-archive:", false, image_spec_open, image_spec_key, image_spec_sibling,
+		image_spec_path },
 	{ "file://", false, open_file, file_key, file_sibling, file_path },
 	{ "", false, open_file, file_key, file_sibling, file_path },
 };
@@ -120,7 +126,7 @@ int source_key(const char *spec, char **ret, struct err *e)
 static bool strip_suffix(char *name)
 {
 	static const char *const suffixes[] = { "qcow2", "qcow", "raw", "img", "iso", "vmdk", "vhd",
-		"vhdx", "vdi", "dd", "bin", "tar", "tgz", "gz", "xz", "zst", "zstd", "bz2" };
+		"vhdx", "vdi", "dd", "bin", "tar", "ova", "tgz", "gz", "xz", "zst", "zstd", "bz2" };
 	char *dot = strrchr(name, '.');
 
 	if (!dot || dot == name) {
