@@ -42,7 +42,9 @@ static int no_memory(struct err *e)
 static int open_store(struct net *net, const char *spec, const struct source_opts *opts,
 	struct oci_store **ret, struct err *e)
 {
-	(void)net;
+	if (strncasecmp(spec, "docker://", 9) == 0) {
+		return registry_store_open(net, spec, opts, ret, e);
+	}
 	if (strncasecmp(spec, "oci:", 4) == 0) {
 		return oci_layout_open(spec, opts, ret, e);
 	}

@@ -61,6 +61,9 @@ struct oci_store {
 	bool unconfirmed; /* what is known from before; nobody could be asked */
 };
 
+/* @spec names an image there. */
+int registry_store_open(struct net *net, const char *spec, const struct source_opts *opts,
+	struct oci_store **ret, struct err *e);
 /* Borrows @opts->archive. */
 int oci_layout_open(
 	const char *spec, const struct source_opts *opts, struct oci_store **ret, struct err *e);

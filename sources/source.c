@@ -51,6 +51,7 @@ static int http_key(const char *spec, char **ret, struct err *e)
 static const struct scheme schemes[] = {
 	{ "https://", true, http_open, http_key, http_url_sibling, http_url_path },
 	{ "http://", true, http_open, http_key, http_url_sibling, http_url_path },
+	{ "docker://", true, image_spec_open, image_spec_key, image_spec_sibling, image_spec_path },
 	{ "oci:", false, image_spec_open, image_spec_key, image_spec_sibling, image_spec_path },
 	{ "oci-archive:", false, image_spec_open, image_spec_key, image_spec_sibling,
 		image_spec_path },
@@ -95,7 +96,7 @@ static int no_scheme(const char *spec, struct err *e)
 		return err_set(e, -EINVAL, "the source is empty");
 	}
 	return err_set(e, -EINVAL,
-		"%.*s:// is not a kind of source: use https://, http://, file:// or a path",
+		"%.*s:// is not a kind of source: use https://, http://, docker://, file:// or a path",
 		(int)(colon - spec > 40 ? 40 : colon - spec), spec);
 }
 

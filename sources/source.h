@@ -7,6 +7,7 @@
  *
  * or an image in the sense of registries, whose blobs become images:
  *
+ *   docker://[host[:port]/]repo[:tag][@digest]
  *   oci:DIR[:tag]  oci-archive:FILE[:tag]  docker-archive:FILE[:repo:tag]
  *
  * One row a scheme in source.c. struct net is what all remote sources of a process share: the
