@@ -9,11 +9,13 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "cache/atfile.h"
 #include "core/cleanup.h"
 
 #define NAME_MAX_LEN 64U
+#define VERDICT_MAX  1024U
 #define PATH_ROOM    (sizeof(BLOBDIR_PREFIX) + NAME_MAX_LEN)
 
 struct record {
@@ -139,6 +141,18 @@ static int blobdir_put(
 	}
 	r = remember(d, name, data, len);
 	return r < 0 ? err_set(e, r, "out of memory") : 0;
+}
+
+void blobdir_unverify(int dirfd)
+{
+	static const char path[] = BLOBDIR_PREFIX BLOBDIR_VERDICT;
+	CLEANUP_FREE char *text = NULL;
+	size_t len = 0;
+	int r = atfile_read(dirfd, path, VERDICT_MAX, &text, &len, NULL);
+
+	if (r != -ENOENT && (r < 0 || strchr(text, ':'))) {
+		(void)unlinkat(dirfd, path, 0);
+	}
 }
 
 static const struct blobs_ops blobdir_ops = {

@@ -7,17 +7,11 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "cache/cache_image.h"
 #include "cache/disk.h"
 #include "cache/evict.h"
 #include "cache/face.h"
 #include "cache/fill.h"
-#include "cache/flight.h"
-#include "cache/keeper.h"
-#include "cache/memory.h"
-#include "cache/pool.h"
-#include "cache/readahead.h"
-#include "cache/spool.h"
-#include "cache/store.h"
 #include "core/cleanup.h"
 #include "core/log.h"
 #include "core/report.h"
@@ -32,43 +26,14 @@
 /* How often a read looks again for bytes that are neither here nor on their way. */
 #define READ_TRIES 8U
 
-struct cache {
-	struct cache_opts opts; /* without dir */
-	struct store *store;    /* NULL in memory mode */
-	struct keeper *keeper;  /* NULL in memory mode */
-	struct memory *memory;
-	struct pool pool;
-	struct workq *queue;
-	struct workq *storing;
-};
-
-struct cache_counts {
-	_Atomic uint64_t hits;
-	_Atomic uint64_t misses;
-	_Atomic uint64_t joined;
-	_Atomic uint64_t waits;
-	_Atomic uint64_t wait_ns;
-};
-
-struct cache_image {
-	struct image img;
-	struct cache *cache;
-	struct object *object;
-	struct flight flight;
-	struct spool *spool; /* of an image that only streams; else NULL */
-	struct cache_counts counts;
-	pthread_mutex_t guess_lock; /* protects all below */
-	struct readahead guesses;
-	struct readahead_limits limits; /* as of the last miss */
-};
-
 static int start_queues(struct cache *c, struct err *e)
 {
 	unsigned int n = c->opts.fetches ? c->opts.fetches : DEFAULT_FETCHES;
 	unsigned int ahead = n > 4 ? n * 5 / 8 : 1;
 	/* One more than asked for when there is only one, so that readahead is never in the way. */
 	unsigned int threads = n > 1 ? n : 2;
-	const unsigned int limits[WORKQ_PRIORITIES] = { 0, ahead, ahead > 1 ? ahead / 3 : 1, 1 };
+	const unsigned int limits[WORKQ_PRIORITIES] = { 0, ahead, ahead > 1 ? ahead * 3 / 4 : 1,
+		ahead > 4 ? ahead / 4 : 1 };
 
 	const unsigned int none[WORKQ_PRIORITIES] = { 0 };
 	int r = workq_new("cache-fetch", threads, limits, &c->queue, e);
@@ -183,6 +148,10 @@ static void note_used(struct cache_image *ci, uint64_t off, size_t len)
 			atomic_fetch_add(
 				&ci->flight.counts.used, object_granule_len(ci->object, g));
 		}
+		if (bits_reset(&ci->flight.replayed, g)) {
+			atomic_fetch_add(
+				&ci->flight.counts.foreseen, object_granule_len(ci->object, g));
+		}
 	}
 }
 
@@ -257,13 +226,25 @@ static void guess_ahead(struct cache_image *ci, const struct readahead_plan *pla
 	}
 }
 
+/* Whether more than what is asked for may be fetched at all. */
+static bool guesses(const struct cache_image *ci)
+{
+	return !ci->cache->opts.no_readahead && !ci->hinted;
+}
+
 /* A read that found everything: streams go on. Nobody waits for a lock for that. */
 static void note_hit(struct cache_image *ci, uint64_t off, size_t len)
 {
 	struct readahead_plan plan;
 	uint64_t chunk;
 
-	if (ci->cache->opts.no_readahead || ci->spool ||
+	if (ci->units) {
+		if (atomic_load_explicit(&ci->object->absent, memory_order_relaxed) > 0) {
+			units_note(ci->units, off, len);
+		}
+		return;
+	}
+	if (!guesses(ci) || ci->spool ||
 		atomic_load_explicit(&ci->object->absent, memory_order_relaxed) == 0 ||
 		pthread_mutex_trylock(&ci->guess_lock) != 0) {
 		return;
@@ -298,7 +279,7 @@ static struct fill *send_for(
 	uint64_t lone;
 	struct fill *f;
 
-	if (ci->cache->opts.no_readahead) {
+	if (!guesses(ci)) {
 		return flight_join(&ci->flight, off, len, 0, ret_began);
 	}
 	pthread_mutex_lock(&ci->guess_lock);
@@ -326,6 +307,13 @@ static int read_absent(struct cache_image *ci, uint8_t *buf, size_t len, uint64_
 		atomic_fetch_add(&ci->counts.joined, 1);
 		return spool_read(ci->spool, buf, len, off, e);
 	}
+	if (ci->units) {
+		int r = units_read(ci->units, buf, len, off, e);
+
+		atomic_fetch_add(&ci->counts.joined, 1);
+		units_note(ci->units, start, off + len - start);
+		return r;
+	}
 	f = send_for(ci, start, off, len, &began);
 	atomic_fetch_add(began ? &ci->counts.misses : &ci->counts.joined, 1);
 	return wait_for(ci, f, buf, len, off, e);
@@ -334,10 +322,11 @@ static int read_absent(struct cache_image *ci, uint8_t *buf, size_t len, uint64_
 static int cache_read_at(struct image *img, void *buf, size_t len, uint64_t off, struct err *e)
 {
 	struct cache_image *ci = (struct cache_image *)img;
-	size_t n = ci->object->ops->read(ci->object, buf, len, off);
 	uint64_t began_ns;
+	size_t n;
 	int r;
 
+	n = ci->object->ops->read(ci->object, buf, len, off);
 	if (n == len) {
 		note_used(ci, off, len);
 		note_hit(ci, off, len);
@@ -352,11 +341,26 @@ static int cache_read_at(struct image *img, void *buf, size_t len, uint64_t off,
 	return r;
 }
 
+/* Who looks here is no guest: boots, guesses and counts know nothing of it. */
+static int cache_peek_at(struct image *img, void *buf, size_t len, uint64_t off, struct err *e)
+{
+	struct cache_image *ci = (struct cache_image *)img;
+
+	if (flight_is_ending(&ci->flight)) {
+		return err_set(e, -ECANCELED, "the image is being closed");
+	}
+	return ci->object->ops->read(ci->object, buf, len, off) == len
+		       ? 0
+		       : err_set(e, -EAGAIN, "not all of the image is here");
+}
+
 static void cache_prefetch(struct image *img, uint64_t off, uint64_t len)
 {
 	struct cache_image *ci = (struct cache_image *)img;
 
-	if (!ci->spool) {
+	if (ci->units) {
+		units_hint(ci->units, off, len);
+	} else if (!ci->spool) {
 		flight_hint(&ci->flight, off, len);
 	}
 }
@@ -369,11 +373,19 @@ static void cache_interrupt(struct image *img)
 	if (ci->spool) {
 		spool_interrupt(ci->spool);
 	}
+	if (ci->units) {
+		units_interrupt(ci->units);
+	}
 }
 
 static int cache_extent_at(struct image *img, uint64_t off, struct extent *ret, struct err *e)
 {
 	return image_extent_at(img->below, off, ret, e);
+}
+
+static int cache_final_size(struct image *img, uint64_t *ret)
+{
+	return image_final_size(img->below, ret);
 }
 
 static int cache_allocated(struct image *img, uint64_t *ret, struct err *e)
@@ -387,6 +399,7 @@ static void cache_report(struct image *img, struct report *r)
 	struct flight_counts *fc = &ci->flight.counts;
 	uint64_t ahead = atomic_load(&fc->prefetched);
 	uint64_t used = atomic_load(&fc->used);
+	uint64_t replayed = atomic_load(&fc->replayed);
 	uint64_t rtt_us;
 	uint64_t rate;
 
@@ -403,12 +416,17 @@ static void cache_report(struct image *img, struct report *r)
 	report_u64(r, "waits", atomic_load(&ci->counts.waits));
 	report_u64(r, "wait_ms", atomic_load(&ci->counts.wait_ns) / 1000000);
 	report_u64(r, "bytes_demanded", atomic_load(&fc->demanded));
-	report_u64(r, "bytes_prefetched", ahead + atomic_load(&fc->hinted));
-	report_u64(r, "bytes_wasted", ahead > used ? ahead - used : 0);
+	report_u64(r, "bytes_prefetched", ahead + replayed + atomic_load(&fc->hinted));
+	report_u64(r, "bytes_wasted",
+		ahead - min_u64(ahead, used) +
+			(replayed - min_u64(replayed, atomic_load(&fc->foreseen))));
 	report_u64(r, "torn", atomic_load(&ci->object->torn));
 	report_u64(r, "bypassed", atomic_load(&ci->object->bypassed));
 	report_u64(r, "rtt_us", rtt_us);
 	report_u64(r, "bytes_per_s", rate);
+	if (ci->units) {
+		units_report(ci->units, r);
+	}
 }
 
 static void cache_destroy(struct image *img)
@@ -417,8 +435,10 @@ static void cache_destroy(struct image *img)
 
 	image_interrupt(img);
 	spool_free(ci->spool);
+	units_free(ci->units);
 	flight_fini(&ci->flight);
 	ci->object->ops->close(ci->object);
+	free(ci->key);
 	pthread_mutex_destroy(&ci->guess_lock);
 	image_fini(img);
 	free(ci);
@@ -427,30 +447,54 @@ static void cache_destroy(struct image *img)
 static const struct image_ops cache_ops = {
 	.name = "cache",
 	.read_at = cache_read_at,
+	.peek_at = cache_peek_at,
 	.extent_at = cache_extent_at,
 	.allocated = cache_allocated,
+	.final_size = cache_final_size,
 	.prefetch = cache_prefetch,
 	.report = cache_report,
 	.interrupt = cache_interrupt,
 	.destroy = cache_destroy,
 };
 
-static int open_in_memory(struct cache *c, struct image *below, struct object **ret, struct err *e)
+enum engine {
+	ENGINE_FILLS, /* reads are cheap anywhere */
+	ENGINE_SPOOL, /* one stream, from 0 on */
+	ENGINE_UNITS, /* decoded unit by unit */
+};
+
+static int choose_engine(struct image *below, enum engine *ret, struct err *e)
+{
+	uint64_t start;
+	uint64_t len = 0;
+	int r = 0;
+
+	if (below->ops->unit_at && below->size > 0) {
+		r = image_unit_at(below, 0, &start, &len, e);
+		*ret = len > 0 ? ENGINE_UNITS : ENGINE_FILLS;
+	} else {
+		*ret = below->flags & IMAGE_SEQUENTIAL ? ENGINE_SPOOL : ENGINE_FILLS;
+	}
+	return r;
+}
+
+static int open_in_memory(struct cache *c, struct image *below, enum engine engine,
+	struct object **ret, struct err *e)
 {
 	int r;
 
-	if ((below->flags & IMAGE_SEQUENTIAL) && below->size > memory_limit(c->memory)) {
+	if (engine == ENGINE_SPOOL && below->size > memory_limit(c->memory)) {
 		return err_set(e, -ENOTSUP,
 			"this image of %" PRIu64
 			" bytes can only be read from its beginning on: it needs a cache directory",
 			below->size);
 	}
-	r = memory_open(c->memory, below->size, ret);
+	r = memory_open(c->memory, below->size, c->opts.once && engine == ENGINE_FILLS, ret);
 	return r < 0 ? err_set(e, r, "out of memory") : 0;
 }
 
-static int open_object(
-	struct cache *c, const char *key, struct image *below, struct object **ret, struct err *e)
+static int open_object(struct cache *c, const char *key, struct image *below, enum engine engine,
+	struct object **ret, struct err *e)
 {
 	struct err why = { 0 };
 	struct store_meta want = { .size = below->size };
@@ -459,7 +503,7 @@ static int open_object(
 	int r;
 
 	if (!c->store) {
-		return open_in_memory(c, below, ret, e);
+		return open_in_memory(c, below, engine, ret, e);
 	}
 	want.key = strdup(key);
 	want.id = strdup(below->id);
@@ -468,7 +512,9 @@ static int open_object(
 		return err_set(e, -ENOMEM, "out of memory");
 	}
 	flags = below->flags & IMAGE_UNVERSIONED ? DISK_FRESH : 0;
-	flags |= below->flags & IMAGE_SEQUENTIAL ? DISK_PINNED : 0;
+	flags |= engine == ENGINE_SPOOL ? DISK_PINNED : 0;
+	/* Its size was only assumed, maybe, when it was cached. */
+	flags |= engine == ENGINE_UNITS ? DISK_RESIZE : 0;
 	r = disk_open(&env, &want, flags, ret, &why);
 	if (r == -ENOSPC || r == -EDQUOT) {
 		(void)keeper_prune(c->keeper, evict_used(c->store) / 8 * 7);
@@ -476,7 +522,7 @@ static int open_object(
 	}
 	store_meta_clear(&want);
 	if (r < 0) {
-		r = open_in_memory(c, below, ret, e);
+		r = open_in_memory(c, below, engine, ret, e);
 		if (r < 0) {
 			return err_wrap(e, r, "%s", why.text);
 		}
@@ -485,16 +531,43 @@ static int open_object(
 	return r;
 }
 
+static int start_engine(struct cache *c, struct cache_image *ci, enum engine engine, struct err *e)
+{
+	const struct units_opts opts = {
+		.memory = strcmp(ci->object->mode, "memory") == 0 ? memory_limit(c->memory) : 0,
+		.ahead = c->opts.readahead,
+		.no_ahead = c->opts.no_readahead,
+	};
+
+	if (engine == ENGINE_UNITS) {
+		return units_new(&ci->flight, &opts, &ci->units, e);
+	}
+	return engine == ENGINE_SPOOL ? spool_new(&ci->flight, &ci->spool, e) : 0;
+}
+
+/* The cache under a decoder is told what comes next. */
+static void stop_guessing_below(struct image *below)
+{
+	while (below && below->ops != &cache_ops) {
+		below = below->below;
+	}
+	if (below) {
+		((struct cache_image *)below)->hinted = true;
+	}
+}
+
 int cache_image_open(
 	struct cache *c, const char *key, struct image *below, struct image **ret, struct err *e)
 {
 	struct cache_image *ci = calloc(1, sizeof(*ci));
+	enum engine engine = ENGINE_FILLS;
 	int r;
 
 	if (!ci) {
 		return err_set(e, -ENOMEM, "out of memory");
 	}
-	r = open_object(c, key, below, &ci->object, e);
+	r = choose_engine(below, &engine, e);
+	r = r < 0 ? r : open_object(c, key, below, engine, &ci->object, e);
 	if (r < 0) {
 		free(ci);
 		return r;
@@ -508,8 +581,8 @@ int cache_image_open(
 	r = image_init(&ci->img, &cache_ops, below, below->size, below->id);
 	if (r < 0) {
 		(void)err_set(e, r, "out of memory");
-	} else if (below->flags & IMAGE_SEQUENTIAL) {
-		r = spool_new(&ci->flight, &ci->spool, e);
+	} else {
+		r = start_engine(c, ci, engine, e);
 	}
 	if (r < 0) {
 		free(ci->img.id);
@@ -520,11 +593,32 @@ int cache_image_open(
 	}
 	pthread_mutex_init(&ci->guess_lock, NULL);
 	readahead_init(&ci->guesses, below->size);
+	ci->key = strdup(key);
 	ci->img.block = CACHE_GRANULE;
-	ci->img.flags = below->flags & IMAGE_UNVERSIONED;
+	ci->img.flags = below->flags & (IMAGE_UNVERSIONED | IMAGE_SIZE_PROVISIONAL);
+	ci->img.bound = below->bound;
 	ci->cache = c;
+	if (engine == ENGINE_UNITS) {
+		stop_guessing_below(below);
+	}
 	*ret = &ci->img;
 	return 0;
+}
+
+char *cache_image_key(const struct image *img)
+{
+	const char *key = ((const struct cache_image *)img)->key;
+
+	return key ? strdup(key) : NULL;
+}
+
+void cache_image_pin(struct image *img)
+{
+	struct object *o = ((struct cache_image *)img)->object;
+
+	if (o->ops->pin) {
+		o->ops->pin(o);
+	}
 }
 
 struct blobs *cache_image_blobs(struct image *img)

@@ -37,6 +37,7 @@ struct cache_opts {
 			      a small one a tenth */
 	uint64_t readahead; /* cap of one stream's readahead window, bytes; 0: default */
 	bool no_readahead;
+	bool once; /* each byte is read once, about in the order in which it is asked for */
 	unsigned int fetches; /* fills in flight at most; 0: default 32 */
 };
 
@@ -66,18 +67,30 @@ int cache_peek(struct cache *c, const char *key, struct cache_known *ret, struct
  *   waits, wait_ms    reads that waited, and how long all together
  *   bytes_demanded    bytes fetched because a read asked for them, whole granules
  *   bytes_prefetched  bytes fetched before any read asked
- *   bytes_wasted      those of them (but for hinted ones) that no read has asked for yet
+ *   bytes_wasted      those of them (but for hinted ones) that no read has asked for yet, replayed
+ *                     ones included
  *   torn              granules that were recorded as here and were not right; fetched again
  *   bypassed          granules that the disk did not take
  *   rtt_us, bytes_per_s  what was measured of the link
+ * and over a decoder
+ *   decoding          units that are being decoded
+ *   decoding_paused   those that wait for somebody to need more
  */
 
 /* Puts the object @key over @below. What is stored for another id or size than @below's is dropped
  * first; an object that another process uses under another id is left alone and this image then
  * works in memory. IMAGE_UNVERSIONED images start empty. IMAGE_SEQUENTIAL images are spooled: one
- * stream from 0 fills the object in order and readers wait for their offset. */
+ * stream from 0 fills the object in order and readers wait for their offset. Decoders (those with
+ * unit_at) are decoded unit by unit, several at once, each only as far as somebody needs it or it
+ * is small; of another size under the same id, what is stored stays: the size was provisional. */
 int cache_image_open(
 	struct cache *c, const char *key, struct image *below, struct image **ret, struct err *e);
+
+/* The key it was opened with, malloc()ed; NULL without memory. */
+char *cache_image_key(const struct image *img);
+
+/* While it is open, nothing of it is given up for want of room. In memory mode it is ignored. */
+void cache_image_pin(struct image *img);
 
 /* The object's small records. Valid until the image is closed. In memory mode they are forgotten
  * with the image. */

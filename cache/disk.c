@@ -34,6 +34,7 @@ static bool is_proven(const struct disk *d, uint64_t g)
 
 static void reject(struct disk *d, uint64_t g, uint32_t slot)
 {
+	blobdir_unverify(d->where.fd);
 	map_drop(&d->map, g, slot);
 	bits_set(&d->bad, g);
 	atomic_fetch_add(&d->object.torn, 1);
@@ -303,6 +304,25 @@ static void disk_put(struct object *o, uint64_t first, uint8_t *const *blocks, s
 	}
 }
 
+static void disk_forget(struct object *o, uint64_t first, uint64_t count)
+{
+	struct disk *d = (struct disk *)o;
+
+	for (uint64_t g = first; g < first + count; g++) {
+		uint32_t slot = map_get(&d->map, g);
+
+		if (slot != 0 && d->map.readonly) {
+			bits_set(&d->bad, g);
+		} else if (slot != 0) {
+			blobdir_unverify(d->where.fd);
+			map_drop(&d->map, g, slot);
+			bits_reset(&d->verified, g);
+			atomic_fetch_add(&o->absent, 1);
+		}
+	}
+	d->spill->ops->forget(d->spill, first, count);
+}
+
 /* Where nothing can be written there is nothing to agree on. */
 static bool disk_claim(struct object *o, uint64_t first, uint64_t count)
 {
@@ -313,7 +333,9 @@ static bool disk_claim(struct object *o, uint64_t first, uint64_t count)
 
 static void disk_unclaim(struct object *o, uint64_t first, uint64_t count)
 {
-	map_unlock(&((struct disk *)o)->map, first, count);
+	struct disk *d = (struct disk *)o;
+
+	map_unlock(&d->map, first, count);
 }
 
 static uint64_t disk_present_bytes(struct object *o)
@@ -344,6 +366,11 @@ void disk_free(struct disk *d, bool sync)
 	free(d);
 }
 
+static void disk_pin(struct object *o)
+{
+	store_object_pin(&((struct disk *)o)->where);
+}
+
 static void disk_close(struct object *o)
 {
 	struct disk *d = (struct disk *)o;
@@ -359,8 +386,10 @@ const struct object_ops disk_ops = {
 	.read = disk_read,
 	.present = disk_present,
 	.put = disk_put,
+	.forget = disk_forget,
 	.claim = disk_claim,
 	.unclaim = disk_unclaim,
 	.present_bytes = disk_present_bytes,
+	.pin = disk_pin,
 	.close = disk_close,
 };

@@ -11,6 +11,7 @@
 
 #define DISK_FRESH  0x1U /* what is there is of no use */
 #define DISK_PINNED 0x2U /* must not lose granules while it is open */
+#define DISK_RESIZE 0x4U /* of the same id, but another size: the granules whole in both stay */
 
 /* What the objects of a cache share. */
 struct disk_env {

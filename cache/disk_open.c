@@ -12,6 +12,7 @@
 #include "cache/blobdir.h"
 #include "cache/disk_object.h"
 #include "core/bytes.h"
+#include "core/cleanup.h"
 
 /* How long somebody who only looks at the object may be in the way. */
 #define EXCLUDE_PATIENCE_MS 300U
@@ -81,6 +82,41 @@ static int reset(struct disk *d, const struct store_meta *want, struct err *e)
 	return r;
 }
 
+/* Whoever lists, peeks or evicts holds the object for a moment only. */
+static bool become_exclusive(struct disk *d)
+{
+	for (unsigned int ms = 0; ms < EXCLUDE_PATIENCE_MS; ms += EXCLUDE_STEP_MS) {
+		if (store_object_exclude(&d->where)) {
+			return true;
+		}
+		usleep(EXCLUDE_STEP_MS * 1000);
+	}
+	return false;
+}
+
+/* Makes what is there @want->size bytes long. What goes wrong shows when it is opened. */
+static void resize(struct disk *d, const struct store_meta *want)
+{
+	struct store_meta have;
+	CLEANUP_CLOSE int data = -1;
+
+	if (store_meta_read(d->where.fd, &have, NULL) < 0) {
+		return;
+	}
+	if (strcmp(have.key, want->key) == 0 && strcmp(have.id, want->id) == 0 &&
+		have.size != want->size && become_exclusive(d)) {
+		data = openat(d->where.fd, "data", O_RDWR | O_CLOEXEC | O_NOFOLLOW);
+		if (data >= 0 &&
+			map_resize(d->where.fd, "map", have.size, want->size, have.gen, NULL) ==
+				0 &&
+			ftruncate(data, (off_t)want->size) == 0) {
+			have.size = want->size;
+			(void)store_meta_write(d->where.fd, &have, NULL);
+		}
+	}
+	store_meta_clear(&have);
+}
+
 /* Opens what is there. False: it is of another image, or damaged. */
 static bool resume(struct disk *d, const struct store_meta *want, bool readonly)
 {
@@ -105,22 +141,13 @@ static bool resume(struct disk *d, const struct store_meta *want, bool readonly)
 	return true;
 }
 
-/* Whoever lists, peeks or evicts holds the object for a moment only. */
-static bool become_exclusive(struct disk *d)
+static int attach(struct disk *d, const struct store_meta *want, unsigned int flags, bool readonly,
+	struct err *e)
 {
-	for (unsigned int ms = 0; ms < EXCLUDE_PATIENCE_MS; ms += EXCLUDE_STEP_MS) {
-		if (store_object_exclude(&d->where)) {
-			return true;
-		}
-		usleep(EXCLUDE_STEP_MS * 1000);
+	if ((flags & DISK_RESIZE) && !readonly) {
+		resize(d, want);
 	}
-	return false;
-}
-
-static int attach(
-	struct disk *d, const struct store_meta *want, bool fresh, bool readonly, struct err *e)
-{
-	if (!fresh && resume(d, want, readonly)) {
+	if (!(flags & DISK_FRESH) && resume(d, want, readonly)) {
 		return 0;
 	}
 	if (!become_exclusive(d)) {
@@ -140,7 +167,7 @@ static int prepare(struct disk *d, uint64_t size, struct err *e)
 	if (bits_init(&d->verified, d->object.granules) < 0 ||
 		bits_init(&d->bad, d->object.granules) < 0 ||
 		bits_init(&d->kept.touched, size / EVICT_SEGMENT + 1) < 0 ||
-		memory_open(d->env.memory, size, &d->spill) < 0) {
+		memory_open(d->env.memory, size, false, &d->spill) < 0) {
 		return err_set(e, -ENOMEM, "out of memory");
 	}
 	return 0;
@@ -181,7 +208,7 @@ int disk_open(const struct disk_env *env, const struct store_meta *want, unsigne
 		r = store_object_open(env->store, hash, true, &d->where, e);
 	}
 	if (r == 0) {
-		r = attach(d, want, flags & DISK_FRESH, env->store->readonly, e);
+		r = attach(d, want, flags, env->store->readonly, e);
 	}
 	if (r == 0 && blobdir_new(d->where.fd, &d->object.blobs) < 0) {
 		r = err_set(e, -ENOMEM, "out of memory");

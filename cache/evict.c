@@ -9,6 +9,7 @@
 #include <string.h>
 #include <sys/stat.h>
 
+#include "cache/blobdir.h"
 #include "cache/cache.h"
 #include "cache/map.h"
 #include "core/bytes.h"
@@ -129,10 +130,17 @@ static int older_first(const void *a, const void *b)
 struct victim {
 	const struct candidate *item;
 	const struct evict_hooks *hooks;
+	const struct store_object *object;
 	struct map map;
 	int data;
 	uint64_t size;
 };
+
+/* Whether segment @seg is worth more than others. */
+static bool is_precious(const struct victim *v, uint64_t seg)
+{
+	return v->hooks && v->hooks->recent(v->hooks->ctx, v->item->hash, seg);
+}
 
 /* Clears and punches one segment. Returns the bytes freed; UINT64_MAX: holes cannot be made. */
 static uint64_t evict_segment(struct victim *v, uint64_t seg)
@@ -144,6 +152,12 @@ static uint64_t evict_segment(struct victim *v, uint64_t seg)
 	int r;
 
 	if (!map_lock(&v->map, first, count)) {
+		return 0;
+	}
+	/* Who pins it looks at the verdict then: either we see the pin, or they see no verdict. */
+	blobdir_unverify(v->object->fd);
+	if (store_object_is_pinned(v->object)) {
+		map_unlock(&v->map, first, count);
 		return 0;
 	}
 	for (uint64_t g = first; g < first + count; g++) {
@@ -181,7 +195,7 @@ static bool holds_data(const struct victim *v, uint64_t seg)
 }
 
 /* From the end to the beginning: what boots and mounts read first lies mostly at the front. */
-static uint64_t evict_segments(struct victim *v, uint64_t need, bool spare_recent)
+static uint64_t evict_segments(struct victim *v, uint64_t need, bool spare_precious)
 {
 	uint64_t seg = div_round_up(v->map.granules, SEGMENT_GRANULES);
 	uint64_t freed = 0;
@@ -189,9 +203,7 @@ static uint64_t evict_segments(struct victim *v, uint64_t need, bool spare_recen
 	while (seg-- > 0 && freed < need) {
 		uint64_t n;
 
-		if (!holds_data(v, seg) ||
-			(v->hooks && v->hooks->recent(v->hooks->ctx, v->item->hash, seg) &&
-				spare_recent)) {
+		if (!holds_data(v, seg) || (is_precious(v, seg) && spare_precious)) {
 			continue;
 		}
 		n = evict_segment(v, seg);
@@ -203,8 +215,9 @@ static uint64_t evict_segments(struct victim *v, uint64_t need, bool spare_recen
 	return freed;
 }
 
-static uint64_t shrink(struct victim *v, const struct store_object *o, uint64_t need, bool spare)
+static uint64_t shrink(struct victim *v, uint64_t need, bool spare)
 {
+	const struct store_object *o = v->object;
 	struct store_meta meta;
 	uint64_t freed = 0;
 
@@ -226,8 +239,8 @@ static uint64_t shrink(struct victim *v, const struct store_object *o, uint64_t 
 static uint64_t evict_object(struct store *s, struct candidate *item, uint64_t need,
 	const struct evict_hooks *hooks, bool spare)
 {
-	struct victim v = { .item = item, .hooks = hooks, .data = -1 };
 	struct store_object o;
+	struct victim v = { .item = item, .hooks = hooks, .object = &o, .data = -1 };
 	uint64_t freed;
 
 	if (item->used == 0 || store_object_open(s, item->hash, false, &o, NULL) < 0) {
@@ -239,7 +252,7 @@ static uint64_t evict_object(struct store *s, struct candidate *item, uint64_t n
 		return store_object_delete(s, &o, NULL) < 0 ? 0 : freed;
 	}
 	store_object_share(&o);
-	freed = store_object_is_pinned(&o) ? 0 : shrink(&v, &o, need, spare);
+	freed = store_object_is_pinned(&o) ? 0 : shrink(&v, need, spare);
 	item->used -= min_u64(freed, item->used);
 	store_object_close(&o);
 	return freed;

@@ -29,6 +29,12 @@ uint64_t fill_now(void)
 	return (uint64_t)t.tv_sec * 1000000000 + (uint64_t)t.tv_nsec;
 }
 
+void fill_progress(struct flight *fl)
+{
+	fl->steps++;
+	pthread_cond_broadcast(&fl->progress);
+}
+
 void fill_unref(struct fill *f)
 {
 	if (--f->refs > 0) {
@@ -116,7 +122,7 @@ static bool arrive(struct fill *f, uint64_t n, uint64_t fetched)
 	LOCK_SCOPE(&fl->lock);
 
 	f->arrived += n;
-	fl->delivered += fetched;
+	meter_count(&fl->meter, fetched);
 	if (f->arrived >= f->wake_at) {
 		f->wake_at = UINT64_MAX;
 		pthread_cond_broadcast(&f->wake);
@@ -142,14 +148,21 @@ static void absorb(struct fill *f)
 	}
 }
 
+static void note_request(struct fill *f)
+{
+	LOCK_SCOPE(&f->flight->lock);
+
+	meter_sent(&f->flight->meter, &f->run, fill_now());
+}
+
 static void note_first_byte(struct fill *f)
 {
 	struct flight *fl = f->flight;
+	uint64_t now = fill_now();
 	LOCK_SCOPE(&fl->lock);
 
-	f->first_ns = fill_now();
-	f->delivered_before = fl->delivered;
-	planner_first_byte(&fl->planner, (f->first_ns - f->began_ns) / 1000);
+	meter_first(&fl->meter, &f->run, now, fl->planner.rtt_us * 1000);
+	planner_first_byte(&fl->planner, (now - f->run.sent_ns) / 1000);
 }
 
 static int fill_sink(void *ctx, uint64_t off, const void *buf, size_t n)
@@ -160,7 +173,7 @@ static int fill_sink(void *ctx, uint64_t off, const void *buf, size_t n)
 	size_t left = n;
 
 	assert(off >= f->off && range_within(at, n, f->count * (uint64_t)CACHE_GRANULE));
-	if (f->first_ns == 0) {
+	if (!f->run.flows) {
 		note_first_byte(f);
 	}
 	while (left > 0) {
@@ -193,7 +206,7 @@ static int fetch(struct fill *f, struct err *e)
 		return 0;
 	}
 	atomic_fetch_add(&fl->counts.fills, 1);
-	f->began_ns = fill_now();
+	note_request(f);
 	r = image_stream_at(fl->below, f->off + f->absorbed, f->len - f->absorbed, fill_sink, f, e);
 	if (r == 0 && f->arrived != f->len) {
 		return err_set(e, -EIO, "%s: a transfer ended early", fl->below->ops->name);
@@ -212,19 +225,19 @@ static void unpromise(struct fill *f, size_t whole)
 		if (bits_reset(&fl->ahead, g)) {
 			atomic_fetch_sub(&fl->counts.prefetched, object_granule_len(fl->object, g));
 		}
+		if (bits_reset(&fl->replayed, g)) {
+			atomic_fetch_sub(&fl->counts.replayed, object_granule_len(fl->object, g));
+		}
 	}
 }
 
-static void note_success(struct fill *f)
+static void note_success(struct fill *f, uint64_t bytes, uint64_t us)
 {
 	struct flight *fl = f->flight;
 
 	fl->failures = 0;
 	fl->quiet_until = 0;
-	if (f->first_ns) {
-		planner_rate(&fl->planner, fl->delivered - f->delivered_before,
-			(fill_now() - f->first_ns) / 1000);
-	}
+	planner_rate(&fl->planner, bytes, us);
 }
 
 /* The transfer is over: waiters learn of it. Returns the number of whole granules that came. */
@@ -232,13 +245,21 @@ static size_t settle(struct fill *f, int code, const struct err *e)
 {
 	struct flight *fl = f->flight;
 	size_t whole = f->arrived == f->len ? f->count : f->arrived / CACHE_GRANULE;
+	uint64_t bytes;
+	uint64_t us;
 
 	if (code < 0) {
 		unclaim(f, whole, f->count);
 	}
 	LOCK_SCOPE(&fl->lock);
+	meter_ended(&fl->meter, &f->run, fill_now(), &bytes, &us);
 	f->ended = true;
 	f->code = code;
+	fl->flying[f->class] -= f->flown;
+	if (f->class == FILL_COMPLETE) {
+		atomic_fetch_add(
+			&fl->counts.completed, min_u64(whole * (uint64_t)CACHE_GRANULE, f->len));
+	}
 	if (code < 0) {
 		f->err = *e;
 		f->len = min_u64(whole * (uint64_t)CACHE_GRANULE, f->len);
@@ -249,9 +270,10 @@ static size_t settle(struct fill *f, int code, const struct err *e)
 			fl->failures++;
 		}
 	} else {
-		note_success(f);
+		note_success(f, bytes, us);
 	}
 	pthread_cond_broadcast(&f->wake);
+	fill_progress(fl);
 	return whole;
 }
 
@@ -266,9 +288,10 @@ static void leave_table(struct fill *f)
 	}
 	*link = f->next;
 	fl->count--;
-	fl->hint_fills -= f->hint;
+	fl->hint_fills -= f->class == FILL_HINT;
 	fill_unref(f);
 	flight_pump(fl);
+	fill_progress(fl);
 	if (fl->count == 0) {
 		pthread_cond_broadcast(&fl->idle);
 	}

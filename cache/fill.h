@@ -16,21 +16,20 @@ struct fill {
 	uint64_t arrived; /* bytes in the blocks */
 	uint64_t wake_at; /* the least that a waiter waits for */
 	pthread_cond_t wake;
-	unsigned int refs; /* the table's, and one a waiter */
-	bool wanted;       /* a reader waits, or did */
-	bool hint;         /* nobody but flight_hint() asked for it */
+	unsigned int refs;     /* the table's, and one a waiter */
+	bool wanted;           /* a reader waits, or did */
+	enum fill_class class; /* it was begun for */
+	uint64_t flown;        /* what it counts in flying[] */
 	bool ended;
 	int code; /* when ended */
 	struct err err;
 	/* The job's: */
 	bool claimed;
-	size_t whole;      /* granules that came, once it ended */
-	uint64_t absorbed; /* bytes at the beginning that were found present after all */
-	uint64_t began_ns;
-	uint64_t first_ns;         /* when the first byte came; 0 before */
-	uint64_t delivered_before; /* flight's counter at that time */
-	size_t promised;           /* blocks */
-	size_t count;              /* blocks */
+	size_t whole;         /* granules that came, once it ended */
+	uint64_t absorbed;    /* bytes at the beginning that were found present after all */
+	struct meter_run run; /* under the flight's lock */
+	size_t promised;      /* blocks */
+	size_t count;         /* blocks */
 	uint8_t *blocks[];
 };
 
@@ -39,6 +38,9 @@ void fill_run(struct work *w);
 
 /* Gives up one reference; under the flight's lock. */
 void fill_unref(struct fill *f);
+
+/* Wakes whoever works ahead of the readers; under the flight's lock. */
+void fill_progress(struct flight *fl);
 
 /* Nanoseconds of a clock that never goes back. */
 uint64_t fill_now(void);

@@ -11,18 +11,30 @@
 
 /* Percent of the promised memory that bytes nobody waits for may take. */
 #define SHARE_AHEAD 85U
+#define SHARE_WORK  60U
 #define SHARE_HINT  40U
 /* What one reader may have on its way at a time: this bounds memory, whatever is read at once. */
 #define DEMAND_MOST MIB(4)
-/* Hints are fetched in pieces of this size, so many at once. */
-#define HINT_CHUNK MIB(1)
+/* So many pieces of hints are fetched at once. */
 #define HINT_FILLS 8U
 
-static const unsigned int class_priority[] = { 0, 1, 2 };
+static const struct class
+{
+	unsigned int priority;
+	unsigned int share; /* of the promised memory, for what nobody waits for */
+} classes[FILL_CLASSES] = {
+	[FILL_DEMAND] = { 0, SHARE_AHEAD },
+	[FILL_READAHEAD] = { 1, SHARE_AHEAD },
+	[FILL_REPLAY] = { 2, SHARE_WORK },
+	[FILL_HINT] = { 2, SHARE_HINT },
+	[FILL_COMPLETE] = { 3, SHARE_HINT },
+};
 
 int flight_init(struct flight *fl, struct image *below, struct object *object, struct pool *pool,
 	struct workq *queue, struct workq *storing)
 {
+	pthread_condattr_t attr;
+
 	*fl = (struct flight){
 		.below = below,
 		.object = object,
@@ -33,9 +45,17 @@ int flight_init(struct flight *fl, struct image *below, struct object *object, s
 	if (bits_init(&fl->ahead, object->granules) < 0) {
 		return -ENOMEM;
 	}
+	if (bits_init(&fl->replayed, object->granules) < 0) {
+		bits_fini(&fl->ahead);
+		return -ENOMEM;
+	}
 	planner_init(&fl->planner);
 	pthread_mutex_init(&fl->lock, NULL);
 	pthread_cond_init(&fl->idle, NULL);
+	pthread_condattr_init(&attr);
+	pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
+	pthread_cond_init(&fl->progress, &attr);
+	pthread_condattr_destroy(&attr);
 	return 0;
 }
 
@@ -74,7 +94,7 @@ static void want(struct fill *f)
 {
 	if (!f->wanted) {
 		f->wanted = true;
-		workq_promote(f->flight->queue, &f->work, class_priority[FILL_DEMAND]);
+		workq_promote(f->flight->queue, &f->work, classes[FILL_DEMAND].priority);
 	}
 }
 
@@ -82,7 +102,7 @@ static void want(struct fill *f)
  * as there is room for. Returns the number of granules; 0: no memory. */
 static size_t promise(struct flight *fl, size_t asked, size_t extra, enum fill_class class)
 {
-	unsigned int share = class == FILL_HINT ? SHARE_HINT : SHARE_AHEAD;
+	unsigned int share = classes[class].share;
 
 	if (class == FILL_DEMAND) {
 		pool_owe(fl->pool, asked);
@@ -91,7 +111,8 @@ static size_t promise(struct flight *fl, size_t asked, size_t extra, enum fill_c
 		asked = 0;
 	}
 	while (extra > 0 && !pool_promise(fl->pool, extra, share)) {
-		extra /= 2;
+		/* A hint can wait for the ones before it: fewer, larger fetches. */
+		extra = class == FILL_HINT && fl->hint_fills > 0 ? 0 : extra / 2;
 	}
 	return asked + extra;
 }
@@ -103,6 +124,17 @@ static void mark_ahead(struct flight *fl, uint64_t from, uint64_t to)
 		if (!bits_set(&fl->ahead, from)) {
 			atomic_fetch_add(
 				&fl->counts.prefetched, object_granule_len(fl->object, from));
+		}
+	}
+}
+
+/* Says of granules from @from on that they come because a trace foretold them. */
+static void mark_replayed(struct flight *fl, uint64_t from, uint64_t to)
+{
+	for (; from < to; from++) {
+		if (!bits_set(&fl->replayed, from)) {
+			atomic_fetch_add(
+				&fl->counts.replayed, object_granule_len(fl->object, from));
 		}
 	}
 }
@@ -123,7 +155,7 @@ static size_t launch(
 		return 0;
 	}
 	f->work.run = fill_run;
-	f->work.priority = class_priority[class];
+	f->work.priority = classes[class].priority;
 	f->flight = fl;
 	f->off = g * CACHE_GRANULE;
 	f->len = min_u64(count * (uint64_t)CACHE_GRANULE, fl->object->size - f->off);
@@ -139,11 +171,15 @@ static size_t launch(
 		mark_ahead(fl, g + asked, g + count);
 	} else if (class == FILL_READAHEAD) {
 		mark_ahead(fl, g, g + count);
-	} else {
+	} else if (class == FILL_REPLAY) {
+		mark_replayed(fl, g, g + count);
+	} else if (class == FILL_HINT) {
 		atomic_fetch_add(&fl->counts.hinted, f->len);
+		fl->hint_fills++;
 	}
-	f->hint = class == FILL_HINT;
-	fl->hint_fills += f->hint;
+	f->class = class;
+	f->flown = f->len;
+	fl->flying[class] += f->flown;
 	f->next = fl->fills;
 	fl->fills = f;
 	fl->count++;
@@ -205,11 +241,17 @@ static uint64_t cover(struct flight *fl, struct covering c)
 
 uint64_t flight_readahead(struct flight *fl, uint64_t off, uint64_t len, uint64_t chunk)
 {
+	return flight_work(fl, off, len, chunk, FILL_READAHEAD);
+}
+
+uint64_t flight_work(
+	struct flight *fl, uint64_t off, uint64_t len, uint64_t chunk, enum fill_class class)
+{
 	struct covering c = {
 		.pos = off,
 		.end = off + len,
 		.most = min_u64(chunk / CACHE_GRANULE, FILL_GRANULES),
-		.class = FILL_READAHEAD,
+		.class = class,
 	};
 	LOCK_SCOPE(&fl->lock);
 	uint64_t end = !fl->ending && speculates(fl) ? cover(fl, c) : off;
@@ -221,11 +263,12 @@ uint64_t flight_readahead(struct flight *fl, uint64_t off, uint64_t len, uint64_
 static bool pump_step(struct flight *fl)
 {
 	struct flight_hint *h = &fl->hints[fl->hint_first];
-	uint64_t end = min_u64(h->end, h->off + HINT_CHUNK);
+	uint64_t chunk = planner_piece(&fl->planner);
+	uint64_t end = min_u64(h->end, h->off + chunk);
 	struct covering c = {
 		.pos = h->off,
 		.end = end,
-		.most = HINT_CHUNK / CACHE_GRANULE,
+		.most = chunk / CACHE_GRANULE,
 		.class = FILL_HINT,
 	};
 	uint64_t got = cover(fl, c);
@@ -245,19 +288,67 @@ void flight_pump(struct flight *fl)
 	}
 }
 
+static struct flight_hint *hint_at(struct flight *fl, unsigned int i)
+{
+	return &fl->hints[(fl->hint_first + i) % FLIGHT_HINTS];
+}
+
+/* The end of the hint that covers @off; @off itself when there is none. */
+static uint64_t hinted_until(struct flight *fl, uint64_t off)
+{
+	for (unsigned int i = 0; i < fl->hint_count; i++) {
+		const struct flight_hint *h = hint_at(fl, i);
+
+		if (off >= h->off && off < h->end) {
+			return h->end;
+		}
+	}
+	return off;
+}
+
+/* The first byte from @off on that is neither here nor on its way nor said to be read, or @end. */
+static uint64_t news(struct flight *fl, uint64_t off, uint64_t end)
+{
+	uint64_t from = UINT64_MAX;
+
+	while (off < end && off != from) {
+		const struct fill *f = covering(fl, off);
+
+		from = off;
+		if (f) {
+			off = f->off + f->len;
+		} else if (fl->object->ops->present(fl->object, off / CACHE_GRANULE)) {
+			off = round_down(off, CACHE_GRANULE) + CACHE_GRANULE;
+		} else {
+			off = hinted_until(fl, off);
+		}
+	}
+	return min_u64(off, end);
+}
+
+/* What continues the hint before it becomes one with it: fewer, larger fetches. */
+static void add_hint(struct flight *fl, uint64_t off, uint64_t end)
+{
+	struct flight_hint *last = hint_at(fl, fl->hint_count + FLIGHT_HINTS - 1);
+
+	off = round_down(off, CACHE_GRANULE);
+	if (fl->hint_count > 0 && off >= last->off && off <= last->end) {
+		last->end = max_u64(last->end, end);
+	} else if (fl->hint_count < FLIGHT_HINTS) {
+		*hint_at(fl, fl->hint_count) = (struct flight_hint){ off, end };
+		fl->hint_count++;
+	}
+}
+
 void flight_hint(struct flight *fl, uint64_t off, uint64_t len)
 {
+	uint64_t end = off + len;
 	LOCK_SCOPE(&fl->lock);
-	struct flight_hint *last =
-		&fl->hints[(fl->hint_first + fl->hint_count + FLIGHT_HINTS - 1) % FLIGHT_HINTS];
 
-	/* What continues the hint before it becomes one with it: fewer, larger fetches. */
-	if (fl->hint_count > 0 && off >= last->off && round_down(off, CACHE_GRANULE) <= last->end) {
-		last->end = max_u64(last->end, off + len);
-	} else if (fl->hint_count < FLIGHT_HINTS) {
-		fl->hints[(fl->hint_first + fl->hint_count) % FLIGHT_HINTS] =
-			(struct flight_hint){ round_down(off, CACHE_GRANULE), off + len };
-		fl->hint_count++;
+	/* Readers say once more what they read next: no hint is to be forgotten for that. */
+	off = news(fl, off, end);
+	if (off < end) {
+		add_hint(fl, off, end);
 	}
 	flight_pump(fl);
 }
@@ -297,6 +388,7 @@ static int await(struct flight *fl, struct fill *f, uint64_t need, struct err *e
 		pthread_cond_wait(&f->wake, &fl->lock);
 	}
 	fl->waiting--;
+	fl->waited_ns = fill_now();
 	if (f->arrived >= need) {
 		return 0;
 	}
@@ -357,6 +449,7 @@ void flight_interrupt(struct flight *fl)
 	for (struct fill *f = fl->fills; f; f = f->next) {
 		pthread_cond_broadcast(&f->wake);
 	}
+	fill_progress(fl);
 }
 
 void flight_fini(struct flight *fl)
@@ -367,7 +460,9 @@ void flight_fini(struct flight *fl)
 		pthread_cond_wait(&fl->idle, &fl->lock);
 	}
 	pthread_mutex_unlock(&fl->lock);
+	pthread_cond_destroy(&fl->progress);
 	pthread_cond_destroy(&fl->idle);
 	pthread_mutex_destroy(&fl->lock);
 	bits_fini(&fl->ahead);
+	bits_fini(&fl->replayed);
 }

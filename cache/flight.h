@@ -14,6 +14,7 @@
 #include <stdint.h>
 
 #include "cache/bits.h"
+#include "cache/meter.h"
 #include "cache/object.h"
 #include "cache/planner.h"
 #include "cache/pool.h"
@@ -25,7 +26,10 @@ struct fill;
 enum fill_class {
 	FILL_DEMAND,    /* a reader waits */
 	FILL_READAHEAD, /* a reader is expected soon */
+	FILL_REPLAY,    /* a reader came here in earlier boots */
 	FILL_HINT,      /* somebody said so */
+	FILL_COMPLETE,  /* it is not here yet */
+	FILL_CLASSES
 };
 
 #define FILL_GRANULES 128U /* of one fill at most: 8 MiB */
@@ -43,6 +47,9 @@ struct flight_counts {
 	_Atomic uint64_t prefetched; /* bytes */
 	_Atomic uint64_t hinted;     /* bytes, fetched for flight_hint() */
 	_Atomic uint64_t used;       /* bytes of the prefetched ones that were read */
+	_Atomic uint64_t replayed;   /* bytes, fetched because of a trace */
+	_Atomic uint64_t foreseen;   /* bytes of the replayed ones that were read */
+	_Atomic uint64_t completed;  /* bytes, fetched because they were absent */
 };
 
 struct flight {
@@ -52,15 +59,20 @@ struct flight {
 	struct workq *queue;   /* for fetching */
 	struct workq *storing; /* for storing what was fetched */
 	struct bits ahead;     /* granules that came before anybody asked, and nobody asked since */
+	struct bits replayed;  /* the same of those that a trace foretold */
 	struct flight_counts counts;
 
 	pthread_mutex_t lock; /* protects all below, and the fills */
 	pthread_cond_t idle;
+	pthread_cond_t progress; /* `steps` moved; CLOCK_MONOTONIC */
 	struct fill *fills;
 	unsigned int count;
-	unsigned int waiting; /* readers in flight_serve() whose bytes have not come */
+	uint64_t steps;                /* moves when a fill ends, and when all is about to */
+	unsigned int waiting;          /* readers in flight_serve() whose bytes have not come */
+	uint64_t waited_ns;            /* when a reader last waited */
+	uint64_t flying[FILL_CLASSES]; /* bytes of fills whose transfer has not ended */
 	struct planner planner;
-	uint64_t delivered;    /* bytes arrived, ever */
+	struct meter meter;
 	uint64_t quiet_until;  /* no fetching ahead before: the last one failed; ns */
 	unsigned int failures; /* of fetching ahead, in a row */
 	struct flight_hint hints[FLIGHT_HINTS]; /* a ring: first come, first served */
@@ -85,6 +97,10 @@ void flight_fini(struct flight *fl);
  * fills of at most @chunk bytes. Returns how many bytes from @off on are taken care of: less than
  * @len when memory is short or fetching ahead makes no sense now. */
 uint64_t flight_readahead(struct flight *fl, uint64_t off, uint64_t len, uint64_t chunk);
+
+/* The same for the two classes of background work. */
+uint64_t flight_work(
+	struct flight *fl, uint64_t off, uint64_t len, uint64_t chunk, enum fill_class class);
 
 /* Somebody will read [off, off + len) some time: it is fetched when nothing else is to be. When too
  * many such ranges wait, it is forgotten. */

@@ -477,6 +477,21 @@ void keeper_failed(struct keeper *k, int code)
 	atomic_store(&k->bypassing, true);
 }
 
+bool keeper_has_room(struct keeper *k, uint64_t bytes, bool alone)
+{
+	LOCK_SCOPE(&k->lock);
+	uint64_t space = free_space(k);
+	uint64_t room = space - min_u64(space, k->min_free);
+	uint64_t others = alone ? k->used : 0;
+
+	if (k->max_size) {
+		uint64_t limit = k->max_size / 100 * MARK_HIGH;
+
+		room = min_u64(room, limit - min_u64(limit, k->used));
+	}
+	return bytes <= room || bytes - room <= others;
+}
+
 uint64_t keeper_prune(struct keeper *k, uint64_t max_size)
 {
 	const struct evict_hooks hooks = { hook_recent, hook_gone, k };

@@ -6,6 +6,7 @@
 #include <string.h>
 #include <sys/stat.h>
 
+#include "cache/blobdir.h"
 #include "cache/cache.h"
 #include "cache/evict.h"
 #include "cache/face.h"
@@ -200,6 +201,7 @@ struct checkup {
 
 struct patient {
 	struct map map;
+	int dir;
 	int data;
 	uint64_t size;
 };
@@ -225,6 +227,7 @@ static void check_granules(struct checkup *k, struct patient *p)
 		/* Looked at twice: an evictor may have come in between. */
 		if (!is_right(p, g, slot, k->block) && map_get(&p->map, g) == slot &&
 			!is_right(p, g, slot, k->block) && map_get(&p->map, g) == slot) {
+			blobdir_unverify(p->dir);
 			map_drop(&p->map, g, slot);
 			k->result.bad++;
 		}
@@ -281,6 +284,7 @@ static bool check_object(struct checkup *k, const struct store_object *o)
 	if (store_meta_read(o->fd, &meta, NULL) < 0) {
 		return false;
 	}
+	p.dir = o->fd;
 	p.size = meta.size;
 	whole = map_open(o->fd, "map", meta.size, meta.gen, false, &p.map, NULL) == 0;
 	store_meta_clear(&meta);

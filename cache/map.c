@@ -162,6 +162,30 @@ int map_open(int dirfd, const char *name, uint64_t size, uint64_t gen, bool read
 	return 0;
 }
 
+int map_resize(
+	int dirfd, const char *name, uint64_t old_size, uint64_t size, uint64_t gen, struct err *e)
+{
+	uint64_t kept = min_u64(old_size, size) / CACHE_GRANULE;
+	struct map old;
+	struct map m;
+	int r = map_open(dirfd, name, old_size, gen, false, &old, e);
+
+	if (r < 0) {
+		return r;
+	}
+	r = map_create(dirfd, name, size, gen, &m, e);
+	if (r == 0) {
+		for (uint64_t g = 0; g < kept; g++) {
+			if (map_get(&old, g)) {
+				map_set(&m, g, map_get(&old, g));
+			}
+		}
+		map_close(&m, true);
+	}
+	map_close(&old, false);
+	return r;
+}
+
 void map_close(struct map *m, bool sync)
 {
 	if (!m->base) {
@@ -226,27 +250,32 @@ void map_move_epoch(struct map *m)
 	atomic_fetch_add(epoch_word(m), 1);
 }
 
-static int range_lock(struct map *m, short type, uint64_t first, uint64_t count)
+static struct flock range_of(short type, uint64_t first, uint64_t count)
 {
-	struct flock lock = {
+	return (struct flock){
 		.l_type = type,
 		.l_whence = SEEK_SET,
 		.l_start = (off_t)(MAP_HEADER + first * sizeof(uint32_t)),
 		.l_len = (off_t)(count * sizeof(uint32_t)),
 	};
+}
 
-	return fcntl(m->fd, F_OFD_SETLK, &lock);
+static int range_lock(int fd, short type, uint64_t first, uint64_t count)
+{
+	struct flock lock = range_of(type, first, count);
+
+	return fcntl(fd, F_OFD_SETLK, &lock);
 }
 
 bool map_lock(struct map *m, uint64_t first, uint64_t count)
 {
-	return !m->readonly && range_lock(m, F_WRLCK, first, count) == 0;
+	return !m->readonly && range_lock(m->fd, F_WRLCK, first, count) == 0;
 }
 
 void map_unlock(struct map *m, uint64_t first, uint64_t count)
 {
 	if (!m->readonly) {
-		(void)range_lock(m, F_UNLCK, first, count);
+		(void)range_lock(m->fd, F_UNLCK, first, count);
 	}
 }
 

@@ -42,6 +42,12 @@ int map_create(
 int map_open(int dirfd, const char *name, uint64_t size, uint64_t gen, bool readonly,
 	struct map *ret, struct err *e);
 
+/* Replaces the map @name of @old_size bytes by one of @size bytes of the same generation. The words
+ * of granules that are whole in both stay. Nobody else has it open. When it fails, neither may be
+ * there. */
+int map_resize(
+	int dirfd, const char *name, uint64_t old_size, uint64_t size, uint64_t gen, struct err *e);
+
 /* Makes it durable first, if @sync. */
 void map_close(struct map *m, bool sync);
 

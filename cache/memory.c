@@ -40,6 +40,7 @@ struct memory {
 struct memory_object {
 	struct object object;
 	struct memory *m;
+	bool once;
 	uint64_t count; /* granules present; under the lock */
 	uint64_t bytes;
 };
@@ -163,6 +164,8 @@ static struct granule *pin(struct memory *m, const struct memory_object *mo, uin
 
 	if (g) {
 		g->pins++;
+	}
+	if (g && !mo->once) {
 		unlink_lru(m, g);
 		link_newest(m, g);
 	}
@@ -260,6 +263,20 @@ static void memory_put(struct object *o, uint64_t first, uint8_t *const *blocks,
 	}
 }
 
+static void memory_forget(struct object *o, uint64_t first, uint64_t count)
+{
+	struct memory_object *mo = (struct memory_object *)o;
+	LOCK_SCOPE(&mo->m->lock);
+
+	for (uint64_t i = first; i < first + count && mo->count > 0; i++) {
+		struct granule *g = find(mo->m, mo, i);
+
+		if (g) {
+			drop(mo->m, g);
+		}
+	}
+}
+
 static uint64_t memory_present_bytes(struct object *o)
 {
 	struct memory_object *mo = (struct memory_object *)o;
@@ -297,11 +314,12 @@ static const struct object_ops memory_ops = {
 	.read = memory_read,
 	.present = memory_present,
 	.put = memory_put,
+	.forget = memory_forget,
 	.present_bytes = memory_present_bytes,
 	.close = memory_close,
 };
 
-int memory_open(struct memory *m, uint64_t size, struct object **ret)
+int memory_open(struct memory *m, uint64_t size, bool once, struct object **ret)
 {
 	struct memory_object *mo = calloc(1, sizeof(*mo));
 
@@ -309,6 +327,7 @@ int memory_open(struct memory *m, uint64_t size, struct object **ret)
 		return -ENOMEM;
 	}
 	mo->m = m;
+	mo->once = once;
 	mo->object.ops = &memory_ops;
 	mo->object.size = size;
 	mo->object.granules = object_granules(size);

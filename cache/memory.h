@@ -16,8 +16,9 @@ int memory_new(uint64_t limit, struct pool *p, struct memory **ret);
 /* All objects on it are closed. NULL is nothing. */
 void memory_free(struct memory *m);
 
-/* An empty object. */
-int memory_open(struct memory *m, uint64_t size, struct object **ret);
+/* An empty object. @once: what was read is not read again, so the granules that came first are
+ * forgotten first, read or not. */
+int memory_open(struct memory *m, uint64_t size, bool once, struct object **ret);
 
 uint64_t memory_limit(const struct memory *m);
 

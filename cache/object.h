@@ -28,6 +28,9 @@ struct object_ops {
 	 * may be short. */
 	void (*put)(struct object *o, uint64_t first, uint8_t *const *blocks, size_t count);
 
+	/* Makes granules absent: their bytes turned out to be wrong. */
+	void (*forget)(struct object *o, uint64_t first, uint64_t count);
+
 	/* Claims granules for fetching against other processes; false: somebody has some of them.
 	 * NULL: there are no others. */
 	bool (*claim)(struct object *o, uint64_t first, uint64_t count);
@@ -35,6 +38,9 @@ struct object_ops {
 
 	/* Bytes of the image that are present. */
 	uint64_t (*present_bytes)(struct object *o);
+
+	/* Nothing of it is evicted while it is open. NULL: it cannot be promised. */
+	void (*pin)(struct object *o);
 
 	void (*close)(struct object *o);
 };

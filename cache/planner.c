@@ -15,8 +15,11 @@
  * and readers and disks stumble. More would only make others wait. */
 #define CHUNK_US  4000U
 #define WINDOW_US 80000U
+#define PIECE_US  8000U
 /* The share of speculative bytes that must be used for speculation at full size. */
 #define FULL_USE 0.25
+/* The same of what is guessed beside a trace: boots that were recorded had no need of it. */
+#define BESIDE_USE (FULL_USE / 4)
 /* Bytes after which an observation of use counts half. */
 #define USE_HALF_LIFE ((double)(8 << 20))
 
@@ -69,6 +72,11 @@ void planner_usage(struct planner *p, uint64_t fetched, uint64_t used)
 	p->seen_used = used;
 }
 
+void planner_foretold(struct planner *p)
+{
+	p->ahead_used = p->ahead_fetched * BESIDE_USE;
+}
+
 uint64_t planner_bdp(const struct planner *p)
 {
 	uint64_t rtt = p->rtt_us ? p->rtt_us : GUESS_RTT_US;
@@ -110,20 +118,26 @@ uint64_t planner_fill(const struct planner *p, unsigned int others)
 	return fill;
 }
 
-/* Bytes that the link carries in @us. */
-static uint64_t carried(const struct planner *p, uint64_t us)
+uint64_t planner_carries(const struct planner *p, uint64_t us)
 {
 	return min_u64(p->rate ? p->rate : GUESS_RATE, UINT64_C(100000000000)) * us / 1000000;
 }
 
 uint64_t planner_chunk(const struct planner *p)
 {
-	uint64_t size = max_u64(planner_bdp(p) / 2, carried(p, CHUNK_US));
+	uint64_t size = max_u64(planner_bdp(p) / 2, planner_carries(p, CHUNK_US));
 
 	return round_down(clamp(size, KIB(256), MIB(4)), CACHE_GRANULE);
 }
 
+uint64_t planner_piece(const struct planner *p)
+{
+	uint64_t size = max_u64(planner_bdp(p) / 4, planner_carries(p, PIECE_US));
+
+	return round_down(clamp(size, KIB(256), MIB(1)), CACHE_GRANULE);
+}
+
 uint64_t planner_window(const struct planner *p)
 {
-	return clamp(max_u64(3 * planner_bdp(p), carried(p, WINDOW_US)), MIB(2), MIB(64));
+	return clamp(max_u64(3 * planner_bdp(p), planner_carries(p, WINDOW_US)), MIB(2), MIB(64));
 }

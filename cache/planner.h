@@ -30,8 +30,15 @@ void planner_rate(struct planner *p, uint64_t bytes, uint64_t us);
 /* Totals: bytes fetched before anybody asked, and those of them that were read. */
 void planner_usage(struct planner *p, uint64_t fetched, uint64_t used);
 
+/* A trace says what will be read: what lies around other places is worth little until it was used.
+ */
+void planner_foretold(struct planner *p);
+
 /* Bandwidth-delay product in bytes; a guess before there are measurements. */
 uint64_t planner_bdp(const struct planner *p);
+
+/* Bytes that the link carries in @us. */
+uint64_t planner_carries(const struct planner *p, uint64_t us);
 
 /* How long a transfer of @bytes should take, us. */
 uint64_t planner_duration(const struct planner *p, uint64_t bytes);
@@ -42,6 +49,10 @@ uint64_t planner_fill(const struct planner *p, unsigned int others);
 
 /* 0 to 1: how much of what came ahead was used of late. */
 double planner_trust(const struct planner *p);
+
+/* For hints, of which some pieces are on their way at once: bytes of one. Large ones cost less; but
+ * what is on its way when the process is killed was fetched in vain. */
+uint64_t planner_piece(const struct planner *p);
 
 /* For streams: bytes of one fill, and the most that is worth having on its way. */
 uint64_t planner_chunk(const struct planner *p);

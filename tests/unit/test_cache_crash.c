@@ -14,6 +14,7 @@
 #include "cache/cache.h"
 #include "core/bytes.h"
 #include "core/report.h"
+#include "tests/unit/cache_check.h"
 #include "tests/unit/cache_dir.h"
 #include "tests/unit/fake_image.h"
 
@@ -82,26 +83,6 @@ static void kill_filler(pid_t pid)
 	assert_true(WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL);
 }
 
-static uint64_t reported(struct image *img, const char *key)
-{
-	struct report r = REPORT_INIT;
-	uint64_t n;
-
-	image_report(img, &r);
-	n = report_find(&r, "cache", key)->number;
-	report_clear(&r);
-	return n;
-}
-
-static void check_all(struct image *img, uint64_t seed)
-{
-	uint8_t *buf = malloc(SIZE);
-
-	assert_int_equal(image_read_at(img, buf, SIZE, 0, NULL), 0);
-	assert_true(fake_matches(buf, seed, 0, SIZE));
-	free(buf);
-}
-
 static void killed_at_any_moment_no_byte_is_wrong(void **state)
 {
 	uint64_t kept = 0;
@@ -118,9 +99,9 @@ static void killed_at_any_moment_no_byte_is_wrong(void **state)
 		c = open_cache(*state, 0);
 		f = fake_image_new(SIZE, SEED, NULL);
 		assert_int_equal(cache_image_open(c, "k", &f->img, &img, NULL), 0);
-		kept += reported(img, "present_bytes");
-		check_all(img, SEED);
-		assert_int_equal(reported(img, "torn"), 0);
+		kept += cache_check_count(img, "present_bytes");
+		cache_check_read(img, SEED, 0, SIZE);
+		assert_int_equal(cache_check_count(img, "torn"), 0);
 		image_close(img);
 		assert_int_equal(cache_drop(c, "k", NULL), 0);
 		cache_close(c);
@@ -141,7 +122,7 @@ static void killed_while_evicting_no_byte_is_wrong(void **state)
 		assert_int_equal(cache_image_open(c, "k", &fake_image_new(SIZE, SEED, NULL)->img,
 					 &img, NULL),
 			0);
-		check_all(img, SEED);
+		cache_check_read(img, SEED, 0, SIZE);
 		image_close(img);
 		cache_close(c);
 	}
@@ -156,10 +137,10 @@ static void two_processes_share_what_they_fetch(void **state)
 
 	assert_int_equal(cache_image_open(c, "k", &f->img, &img, NULL), 0);
 	/* The other one fills it, we see that and need not fetch. */
-	while (reported(img, "present_bytes") < SIZE) {
+	while (cache_check_count(img, "present_bytes") < SIZE) {
 		usleep(1000);
 	}
-	check_all(img, SEED);
+	cache_check_read(img, SEED, 0, SIZE);
 	assert_int_equal(f->bytes, 0);
 	image_close(img);
 	kill_filler(pid);
@@ -176,7 +157,7 @@ static void an_object_in_use_is_left_alone(void **state)
 
 	assert_int_equal(
 		cache_image_open(c, "k", &fake_image_new(SIZE, SEED, NULL)->img, &img, NULL), 0);
-	check_all(img, SEED);
+	cache_check_read(img, SEED, 0, SIZE);
 	assert_int_equal(cache_drop(c, "k", &e), -EBUSY);
 	assert_non_null(strstr(e.text, "in use"));
 	assert_int_equal(
@@ -185,8 +166,8 @@ static void an_object_in_use_is_left_alone(void **state)
 	image_report(other, &r);
 	assert_string_equal(report_find(&r, "cache", "mode")->text, "memory");
 	report_clear(&r);
-	check_all(other, SEED + 1);
-	check_all(img, SEED);
+	cache_check_read(other, SEED + 1, 0, SIZE);
+	cache_check_read(img, SEED, 0, SIZE);
 	image_close(other);
 	image_close(img);
 	assert_int_equal(cache_drop(c, "k", NULL), 0);
@@ -211,7 +192,7 @@ static void eviction_by_another_process_is_never_seen_as_data(void **state)
 		assert_int_equal(image_read_at(img, buf, KIB(200), off, NULL), 0);
 		assert_true(fake_matches(buf, SEED, off, KIB(200)));
 	}
-	assert_int_equal(reported(img, "torn"), 0);
+	assert_int_equal(cache_check_count(img, "torn"), 0);
 	assert_int_equal(waitpid(pid, NULL, WNOHANG), 0);
 	free(buf);
 	image_close(img);

@@ -14,23 +14,12 @@
 #include "cache/cache.h"
 #include "cache/disk_object.h"
 #include "core/bytes.h"
-#include "core/report.h"
+#include "tests/unit/cache_check.h"
 #include "tests/unit/cache_dir.h"
 #include "tests/unit/fake_image.h"
 
 #define SIZE (MIB(6) + 777)
 #define SEED 11
-
-static uint64_t reported(struct image *img, const char *key)
-{
-	struct report r = REPORT_INIT;
-	uint64_t n;
-
-	image_report(img, &r);
-	n = report_find(&r, "cache", key)->number;
-	report_clear(&r);
-	return n;
-}
 
 static struct cache *open_cache(const char *dir)
 {
@@ -100,7 +89,7 @@ static struct outcome reread(const char *dir)
 		assert_true(fake_matches(buf, SEED, off, sizeof(buf)));
 	}
 	check_all(img, SEED);
-	out = (struct outcome){ f->bytes, reported(img, "torn") };
+	out = (struct outcome){ f->bytes, cache_check_count(img, "torn") };
 	image_close(img);
 	cache_close(c);
 	return out;
@@ -120,6 +109,27 @@ static char *object_file(const char *dir, const char *name)
 	assert_true(asprintf(&path, "%s/%s", found.gl_pathv[0], name) > 0);
 	globfree(&found);
 	return path;
+}
+
+/* As after somebody found all of it to be what it should be. */
+static void make_verdict(const char *dir)
+{
+	char *path = object_file(dir, "blob.verified");
+	FILE *f = fopen(path, "we");
+
+	assert_non_null(f);
+	fputs("sha256:12", f);
+	fclose(f);
+	free(path);
+}
+
+static bool has_verdict(const char *dir)
+{
+	char *path = object_file(dir, "blob.verified");
+	bool there = access(path, F_OK) == 0;
+
+	free(path);
+	return there;
 }
 
 static int open_file(const char *dir, const char *name)
@@ -148,6 +158,9 @@ static void flipped_bits_are_fetched_again(void **state)
 	int fd;
 
 	fill(*state);
+	make_verdict(*state);
+	assert_int_equal(reread(*state).bytes, 0);
+	assert_true(has_verdict(*state));
 	fd = open_file(*state, "data");
 	for (uint64_t off = 100; off < MIB(2); off += 5 * CACHE_GRANULE) {
 		uint8_t byte;
@@ -160,6 +173,7 @@ static void flipped_bits_are_fetched_again(void **state)
 	out = reread(*state);
 	assert_int_equal(out.torn, 7);
 	assert_int_equal(out.bytes, 7 * CACHE_GRANULE);
+	assert_false(has_verdict(*state));
 	out = reread(*state);
 	assert_int_equal(out.bytes, 0);
 }
@@ -347,8 +361,10 @@ static void verify_finds_and_drops_what_is_wrong(void **state)
 	assert_int_equal(pwrite(fd, &junk, 1, 5 * CACHE_GRANULE), 1);
 	assert_int_equal(pwrite(fd, &junk, 1, MIB(3)), 1); /* under a granule of zeros */
 	close(fd);
+	make_verdict(*state);
 	c = open_cache(*state);
 	assert_int_equal(cache_verify(c, &v, NULL), 0);
+	assert_false(has_verdict(*state));
 	assert_int_equal(v.objects, 1);
 	assert_int_equal(v.granules, 97);
 	assert_int_equal(v.bad, 1);

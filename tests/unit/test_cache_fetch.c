@@ -12,7 +12,7 @@
 
 #include "cache/cache.h"
 #include "core/bytes.h"
-#include "core/report.h"
+#include "tests/unit/cache_check.h"
 #include "tests/unit/cache_dir.h"
 #include "tests/unit/fake_image.h"
 
@@ -39,17 +39,6 @@ static void unmake(struct bed *b)
 {
 	image_close(b->img);
 	cache_close(b->cache);
-}
-
-static uint64_t reported(const struct bed *b, const char *key)
-{
-	struct report r = REPORT_INIT;
-	uint64_t n;
-
-	image_report(b->img, &r);
-	n = report_find(&r, "cache", key)->number;
-	report_clear(&r);
-	return n;
 }
 
 static double now_ms(void)
@@ -99,7 +88,7 @@ static int join(struct reader *r)
 
 static void wait_for_readers(const struct bed *b, uint64_t n)
 {
-	while (reported(b, "misses") + reported(b, "joined") < n) {
+	while (cache_check_count(b->img, "misses") + cache_check_count(b->img, "joined") < n) {
 		usleep(500);
 	}
 }
@@ -145,10 +134,10 @@ static void what_arrived_before_a_failure_is_served_and_kept(void **state)
 	assert_int_equal(join(&early), 0);
 	assert_int_equal(join(&late), -EIO);
 	assert_int_equal(join(&whole), -EIO);
-	while (reported(&b, "present_bytes") < MIB(1)) {
+	while (cache_check_count(b.img, "present_bytes") < MIB(1)) {
 		usleep(500);
 	}
-	assert_int_equal(reported(&b, "present_bytes"), MIB(1));
+	assert_int_equal(cache_check_count(b.img, "present_bytes"), MIB(1));
 	/* The next read simply tries anew. */
 	start(&late, &b, 0, MIB(4));
 	assert_int_equal(join(&late), 0);
@@ -182,7 +171,7 @@ static void what_is_present_is_served_when_the_source_is_gone(void **state)
 
 	start(&r, &b, 0, MIB(1));
 	assert_int_equal(join(&r), 0);
-	while (reported(&b, "present_bytes") < MIB(1)) {
+	while (cache_check_count(b.img, "present_bytes") < MIB(1)) {
 		usleep(500);
 	}
 	b.fake->fail_next = 1000;
@@ -236,12 +225,31 @@ static void a_reader_does_not_wait_behind_what_is_fetched_ahead(void **state)
 	assert_int_equal(b.fake->now, hinted + 1);
 	b.fake->gate_closed = false;
 	assert_int_equal(join(&r), 0);
-	while (reported(&b, "present_bytes") < MIB(32)) {
+	while (cache_check_count(b.img, "present_bytes") < MIB(32)) {
 		usleep(500);
 	}
 	start(&r, &b, 0, MIB(32));
 	assert_int_equal(join(&r), 0);
 	assert_true(b.fake->bytes < MIB(40));
+	unmake(&b);
+}
+
+/* Who reads by hints says again and again what is under way: that displaces nothing. */
+static void what_is_hinted_at_twice_is_hinted_at_once(void **state)
+{
+	struct bed b = make(*state, true);
+
+	b.fake->gate_closed = true;
+	image_prefetch(b.img, 0, MIB(24));
+	for (uint64_t i = 0; i < 100; i++) {
+		image_prefetch(b.img, MIB(i * 7 % 24) + 4096, 100000);
+	}
+	image_prefetch(b.img, MIB(40), MIB(1));
+	b.fake->gate_closed = false;
+	while (cache_check_count(b.img, "present_bytes") < MIB(25)) {
+		usleep(500);
+	}
+	assert_int_equal(b.fake->bytes, MIB(25));
 	unmake(&b);
 }
 
@@ -254,18 +262,19 @@ static void a_stream_is_fetched_ahead_of_its_reader(void **state)
 
 	b.fake->delay_us = 5000;
 	for (uint64_t off = 0; off < MIB(32); off += KIB(128)) {
-		uint64_t before = reported(&b, "waits");
+		uint64_t before = cache_check_count(b.img, "waits");
 
 		assert_int_equal(image_read_at(b.img, buf, KIB(128), off, NULL), 0);
 		assert_true(fake_matches(buf, SEED, off, KIB(128)));
-		waits += reported(&b, "waits") > before;
+		waits += cache_check_count(b.img, "waits") > before;
 		usleep(1000); /* as a reader that does something with it */
 	}
 	assert_true(waits < 40);
 	/* Nothing came twice, and nothing but what is ahead of the reader came in vain. */
 	assert_true(b.fake->bytes <= MIB(64));
 	for (unsigned int i = 0; i < 4000; i++) {
-		planned = reported(&b, "bytes_demanded") + reported(&b, "bytes_prefetched");
+		planned = cache_check_count(b.img, "bytes_demanded") +
+			  cache_check_count(b.img, "bytes_prefetched");
 		if (b.fake->bytes == planned) {
 			break;
 		}
@@ -433,6 +442,7 @@ int main(void)
 		CACHE_DIR_TEST(what_is_present_is_served_when_the_source_is_gone),
 		CACHE_DIR_TEST(scattered_readers_fetch_at_once),
 		CACHE_DIR_TEST(a_reader_does_not_wait_behind_what_is_fetched_ahead),
+		CACHE_DIR_TEST(what_is_hinted_at_twice_is_hinted_at_once),
 		CACHE_DIR_TEST(a_stream_is_fetched_ahead_of_its_reader),
 		CACHE_DIR_TEST(memory_in_flight_is_bounded),
 		CACHE_DIR_TEST(closing_does_not_wait_for_a_dead_network),

@@ -10,32 +10,11 @@
 
 #include "cache/cache.h"
 #include "core/bytes.h"
-#include "core/report.h"
+#include "tests/unit/cache_check.h"
 #include "tests/unit/cache_dir.h"
 #include "tests/unit/fake_image.h"
 
 #define SIZE (MIB(4) + 12345)
-
-static uint64_t reported(struct image *img, const char *key)
-{
-	struct report r = REPORT_INIT;
-	uint64_t n;
-
-	image_report(img, &r);
-	n = report_find(&r, "cache", key)->number;
-	report_clear(&r);
-	return n;
-}
-
-static void check_read(struct image *img, uint64_t seed, uint64_t off, size_t len)
-{
-	uint8_t *buf = malloc(len);
-	struct err e = { 0 };
-
-	assert_int_equal(image_read_at(img, buf, len, off, &e), 0);
-	assert_true(fake_matches(buf, seed, off, len));
-	free(buf);
-}
 
 static struct cache *open_plain(const char *dir)
 {
@@ -54,13 +33,13 @@ static void bytes_are_right_and_fetched_once_on_disk(void **state)
 	struct image *img;
 
 	assert_int_equal(cache_image_open(c, "k", &f->img, &img, NULL), 0);
-	check_read(img, 7, 100000, 4096);
-	check_read(img, 7, SIZE - 5, 5);
-	check_read(img, 7, 0, SIZE);
+	cache_check_read(img, 7, 100000, 4096);
+	cache_check_read(img, 7, SIZE - 5, 5);
+	cache_check_read(img, 7, 0, SIZE);
 	assert_int_equal(f->bytes, SIZE);
-	check_read(img, 7, 0, SIZE);
+	cache_check_read(img, 7, 0, SIZE);
 	assert_int_equal(f->bytes, SIZE);
-	assert_int_equal(reported(img, "present_bytes"), SIZE);
+	assert_int_equal(cache_check_count(img, "present_bytes"), SIZE);
 	image_close(img);
 	cache_close(c);
 }
@@ -75,8 +54,8 @@ static void bytes_survive_a_restart(void **state)
 		struct image *img;
 
 		assert_int_equal(cache_image_open(c, "k", &f->img, &img, NULL), 0);
-		check_read(img, 7, 70000, MIB(2));
-		check_read(img, 7, 0, SIZE);
+		cache_check_read(img, 7, 70000, MIB(2));
+		cache_check_read(img, 7, 0, SIZE);
 		assert_int_equal(f->bytes, i == 0 ? SIZE : 0);
 		image_close(img);
 		cache_close(c);
@@ -104,7 +83,7 @@ static void another_version_starts_empty(void **state)
 			assert_int_equal(cache_peek(c, "k", &known, NULL), -ENOENT);
 		}
 		assert_int_equal(cache_image_open(c, "k", &f->img, &img, NULL), 0);
-		check_read(img, seed, 0, SIZE);
+		cache_check_read(img, seed, 0, SIZE);
 		assert_int_equal(f->bytes, SIZE);
 		image_close(img);
 		cache_close(c);
@@ -123,17 +102,58 @@ static void memory_mode_is_right_and_bounded(void **state)
 	(void)state;
 	assert_int_equal(cache_open(&opts, &c, NULL), 0);
 	assert_int_equal(cache_image_open(c, "k", &f->img, &img, NULL), 0);
-	check_read(img, 7, 0, SIZE);
-	check_read(img, 7, 0, SIZE);
-	assert_true(reported(img, "present_bytes") <= MIB(1));
-	for (hits = reported(img, "hits"); reported(img, "hits") == hits;) {
-		check_read(img, 7, 4096, 4096);
+	cache_check_read(img, 7, 0, SIZE);
+	cache_check_read(img, 7, 0, SIZE);
+	assert_true(cache_check_count(img, "present_bytes") <= MIB(1));
+	for (hits = cache_check_count(img, "hits"); cache_check_count(img, "hits") == hits;) {
+		cache_check_read(img, 7, 4096, 4096);
 	}
 	fetched = f->bytes;
-	check_read(img, 7, 4096, 4096);
+	cache_check_read(img, 7, 4096, 4096);
 	assert_int_equal(f->bytes, fetched);
 	image_close(img);
 	cache_close(c);
+}
+
+/* Reads granules one after the other, and the first one in between. Returns how many bytes that
+ * took from below. */
+static uint64_t read_on_and_back(bool once)
+{
+	struct cache_opts opts = { .max_size = MIB(1), .no_readahead = true, .once = once };
+	struct fake_image *f = fake_image_new(SIZE, 7, NULL);
+	struct image *img;
+	struct cache *c;
+	uint64_t fetched;
+
+	assert_int_equal(cache_open(&opts, &c, NULL), 0);
+	assert_int_equal(cache_image_open(c, "k", &f->img, &img, NULL), 0);
+	for (uint64_t g = 0; g < 24; g++) {
+		cache_check_read(img, 7, g * CACHE_GRANULE, CACHE_GRANULE);
+		/* It is here when it was stored, which may be after it was read. */
+		for (uint64_t hits = cache_check_count(img, "hits");
+			cache_check_count(img, "hits") == hits;) {
+			cache_check_read(img, 7, g * CACHE_GRANULE, CACHE_GRANULE);
+		}
+		if (g < 16) {
+			cache_check_read(img, 7, 0, 4096);
+		}
+	}
+	fetched = f->bytes;
+	cache_check_read(img, 7, 0, 4096);
+	while (f->now > 0) {
+		usleep(1000);
+	}
+	fetched = f->bytes - fetched;
+	image_close(img);
+	cache_close(c);
+	return fetched;
+}
+
+static void what_is_read_once_goes_in_the_order_in_which_it_came(void **state)
+{
+	(void)state;
+	assert_int_equal(read_on_and_back(false), 0);
+	assert_int_equal(read_on_and_back(true), CACHE_GRANULE);
 }
 
 struct reader {
@@ -171,7 +191,7 @@ static void overlapping_misses_share_one_fetch(void **state)
 		readers[i] = (struct reader){ .img = img, .off = 1000 * i, .len = MIB(1) };
 		pthread_create(&readers[i].thread, NULL, read_in_thread, &readers[i]);
 	}
-	while (reported(img, "misses") + reported(img, "joined") < 16) {
+	while (cache_check_count(img, "misses") + cache_check_count(img, "joined") < 16) {
 		usleep(1000);
 	}
 	f->gate_closed = false;
@@ -200,7 +220,7 @@ static void a_failing_fetch_fails_its_readers_and_nothing_else(void **state)
 	assert_int_equal(image_read_at(img, buf, sizeof(buf), 0, &e), -ETIMEDOUT);
 	assert_int_equal(e.code, -ETIMEDOUT);
 	assert_non_null(strstr(e.text, "fake failure"));
-	check_read(img, 7, 0, SIZE);
+	cache_check_read(img, 7, 0, SIZE);
 	image_close(img);
 	cache_close(c);
 }
@@ -212,6 +232,7 @@ int main(void)
 		CACHE_DIR_TEST(bytes_survive_a_restart),
 		CACHE_DIR_TEST(another_version_starts_empty),
 		cmocka_unit_test(memory_mode_is_right_and_bounded),
+		cmocka_unit_test(what_is_read_once_goes_in_the_order_in_which_it_came),
 		CACHE_DIR_TEST(overlapping_misses_share_one_fetch),
 		CACHE_DIR_TEST(a_failing_fetch_fails_its_readers_and_nothing_else),
 	};

@@ -19,6 +19,22 @@ static struct planner measured(void)
 	return p;
 }
 
+static void pieces_of_hints_follow_the_link(void **state)
+{
+	struct planner fast = measured();
+	struct planner slow;
+
+	(void)state;
+	assert_in_range(planner_piece(&fast), KIB(896), MIB(1));
+	assert_int_equal(planner_piece(&fast) % CACHE_GRANULE, 0);
+	planner_init(&slow);
+	for (unsigned int i = 0; i < 20; i++) {
+		planner_first_byte(&slow, 20000);
+		planner_rate(&slow, MIB(1), MIB(1) / 12);
+	}
+	assert_int_equal(planner_piece(&slow), KIB(256));
+}
+
 static void a_link_is_measured(void **state)
 {
 	struct planner p = measured();
@@ -41,6 +57,18 @@ static void a_link_is_measured(void **state)
 	planner_rate(&p, 1000, 1);
 	planner_rate(&p, MIB(1), 3);
 	assert_int_equal(p.rate, 0);
+}
+
+static void beside_a_trace_guesses_are_small_until_they_are_used(void **state)
+{
+	struct planner p = measured();
+	uint64_t full = planner_fill(&p, 0);
+
+	(void)state;
+	planner_foretold(&p);
+	assert_in_range(planner_fill(&p, 0), CACHE_GRANULE, full / 8);
+	planner_usage(&p, MIB(20), MIB(15));
+	assert_int_equal(planner_fill(&p, 0), full);
 }
 
 static void fills_grow_with_the_link_and_shrink_with_company(void **state)
@@ -239,6 +267,8 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(a_link_is_measured),
+		cmocka_unit_test(pieces_of_hints_follow_the_link),
+		cmocka_unit_test(beside_a_trace_guesses_are_small_until_they_are_used),
 		cmocka_unit_test(fills_grow_with_the_link_and_shrink_with_company),
 		cmocka_unit_test(fills_shrink_when_guesses_are_not_used),
 		cmocka_unit_test(failed_guesses_say_nothing),

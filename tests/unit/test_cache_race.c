@@ -14,7 +14,7 @@
 
 #include "cache/cache.h"
 #include "core/bytes.h"
-#include "core/report.h"
+#include "tests/unit/cache_check.h"
 #include "tests/unit/cache_dir.h"
 #include "tests/unit/fake_image.h"
 
@@ -71,26 +71,6 @@ int __wrap_fallocate64(int fd, int mode, off_t off, off_t len)
 	return __real_fallocate64(fd, mode, off, len);
 }
 
-static void check(struct image *img, uint64_t off, size_t len)
-{
-	uint8_t *buf = malloc(len);
-
-	assert_int_equal(image_read_at(img, buf, len, off, NULL), 0);
-	assert_true(fake_matches(buf, SEED, off, len));
-	free(buf);
-}
-
-static uint64_t reported(struct image *img, const char *key)
-{
-	struct report r = REPORT_INIT;
-	uint64_t n;
-
-	image_report(img, &r);
-	n = report_find(&r, "cache", key)->number;
-	report_clear(&r);
-	return n;
-}
-
 /* Two images of one object, everything present. */
 static void set_scene(const char *dir)
 {
@@ -105,8 +85,8 @@ static void set_scene(const char *dir)
 	assert_int_equal(cache_image_open(scene.cache, "k", &fake_image_new(SIZE, SEED, NULL)->img,
 				 &scene.other, NULL),
 		0);
-	check(scene.img, 0, SIZE);
-	while (reported(scene.img, "present_bytes") < SIZE) {
+	cache_check_read(scene.img, SEED, 0, SIZE);
+	while (cache_check_count(scene.img, "present_bytes") < SIZE) {
 		usleep(500);
 	}
 }
@@ -128,8 +108,8 @@ static void evict_all(void)
 
 static void refill(void)
 {
-	check(scene.other, 0, SIZE);
-	while (reported(scene.other, "present_bytes") < SIZE) {
+	cache_check_read(scene.other, SEED, 0, SIZE);
+	while (cache_check_count(scene.other, "present_bytes") < SIZE) {
 		usleep(500);
 	}
 }
@@ -145,9 +125,9 @@ static void eviction_between_look_and_read_is_noticed(void **state)
 	for (size_t i = 0; i < ARRAY_SIZE(reads); i++) {
 		set_scene(*state);
 		before_pread = evict_all;
-		check(scene.img, reads[i].off, reads[i].len);
+		cache_check_read(scene.img, SEED, reads[i].off, reads[i].len);
 		assert_int_equal(fired, 1);
-		assert_int_equal(reported(scene.img, "torn"), 0);
+		assert_int_equal(cache_check_count(scene.img, "torn"), 0);
 		end_scene();
 	}
 }
@@ -163,15 +143,15 @@ static void eviction_and_refill_around_a_read_are_noticed(void **state)
 {
 	set_scene(*state);
 	before_pread = evict_all_then_refill_later;
-	check(scene.img, 12345, 200000);
+	cache_check_read(scene.img, SEED, 12345, 200000);
 	assert_int_equal(fired, 2);
-	assert_int_equal(reported(scene.img, "torn"), 0);
+	assert_int_equal(cache_check_count(scene.img, "torn"), 0);
 	end_scene();
 }
 
 static void read_what_is_being_evicted(void)
 {
-	check(scene.other, MIB(4), MIB(1));
+	cache_check_read(scene.other, SEED, MIB(4), MIB(1));
 	usleep(100000); /* readers are served before their bytes are stored */
 }
 
@@ -186,10 +166,10 @@ static void a_refill_between_look_and_hole_is_not_lost(void **state)
 	assert_int_equal(cache_prune(scene.cache, MIB(5), &freed, NULL), 0);
 	assert_int_equal(freed, MIB(4));
 	assert_int_equal(fired, 1);
-	check(scene.other, 0, SIZE);
-	check(scene.img, 0, SIZE);
-	assert_int_equal(reported(scene.img, "torn"), 0);
-	assert_int_equal(reported(scene.other, "torn"), 0);
+	cache_check_read(scene.other, SEED, 0, SIZE);
+	cache_check_read(scene.img, SEED, 0, SIZE);
+	assert_int_equal(cache_check_count(scene.img, "torn"), 0);
+	assert_int_equal(cache_check_count(scene.other, "torn"), 0);
 	end_scene();
 }
 

@@ -12,7 +12,7 @@
 
 #include "cache/cache.h"
 #include "core/bytes.h"
-#include "core/report.h"
+#include "tests/unit/cache_check.h"
 #include "tests/unit/cache_dir.h"
 #include "tests/unit/fake_image.h"
 
@@ -36,30 +36,9 @@ static struct fake_image *source(void)
 	return f;
 }
 
-static uint64_t reported(struct image *img, const char *key)
-{
-	struct report r = REPORT_INIT;
-	uint64_t n;
-
-	image_report(img, &r);
-	n = report_find(&r, "cache", key)->number;
-	report_clear(&r);
-	return n;
-}
-
-static void check(struct image *img, uint64_t off, size_t len)
-{
-	uint8_t *buf = malloc(len);
-	struct err e = { 0 };
-
-	assert_int_equal(image_read_at(img, buf, len, off, &e), 0);
-	assert_true(fake_matches(buf, SEED, off, len));
-	free(buf);
-}
-
 static void wait_until_whole(struct image *img)
 {
-	while (reported(img, "present_bytes") < SIZE) {
+	while (cache_check_count(img, "present_bytes") < SIZE) {
 		usleep(1000);
 	}
 }
@@ -72,9 +51,9 @@ static void one_stream_serves_all_readers(void **state)
 
 	assert_int_equal(cache_image_open(c, "k", &f->img, &img, NULL), 0);
 	assert_int_equal(f->transfers, 0);
-	check(img, SIZE - 10, 10);
-	check(img, 0, SIZE);
-	check(img, MIB(3), 5000);
+	cache_check_read(img, SEED, SIZE - 10, 10);
+	cache_check_read(img, SEED, 0, SIZE);
+	cache_check_read(img, SEED, MIB(3), 5000);
 	wait_until_whole(img);
 	assert_int_equal(f->transfers, 1);
 	assert_int_equal(f->bytes, SIZE);
@@ -82,7 +61,7 @@ static void one_stream_serves_all_readers(void **state)
 	/* And it is all there the next time. */
 	f = source();
 	assert_int_equal(cache_image_open(c, "k", &f->img, &img, NULL), 0);
-	check(img, 0, SIZE);
+	cache_check_read(img, SEED, 0, SIZE);
 	assert_int_equal(f->transfers, 0);
 	image_close(img);
 	cache_close(c);
@@ -96,15 +75,15 @@ static void it_goes_on_where_it_was_interrupted(void **state)
 
 	f->rate = MIB(10);
 	assert_int_equal(cache_image_open(c, "k", &f->img, &img, NULL), 0);
-	check(img, MIB(2), 10);
+	cache_check_read(img, SEED, MIB(2), 10);
 	image_close(img);
 	f = source();
 	assert_int_equal(cache_image_open(c, "k", &f->img, &img, NULL), 0);
-	assert_true(reported(img, "present_bytes") > MIB(1));
-	check(img, 0, MIB(1));
+	assert_true(cache_check_count(img, "present_bytes") > MIB(1));
+	cache_check_read(img, SEED, 0, MIB(1));
 	assert_int_equal(f->transfers, 0);
-	check(img, SIZE - 1, 1);
-	check(img, 0, SIZE);
+	cache_check_read(img, SEED, SIZE - 1, 1);
+	cache_check_read(img, SEED, 0, SIZE);
 	assert_int_equal(f->transfers, 1);
 	assert_true(f->bytes <= SIZE - MIB(1));
 	image_close(img);
@@ -125,49 +104,11 @@ static void a_broken_stream_fails_its_readers_and_starts_again(void **state)
 	f->fail_code = -ECONNRESET;
 	assert_int_equal(image_read_at(img, &byte, 1, MIB(5), &e), -ECONNRESET);
 	assert_non_null(strstr(e.text, "fake failure"));
-	check(img, 0, MIB(1));
-	check(img, 0, SIZE);
+	cache_check_read(img, SEED, 0, MIB(1));
+	cache_check_read(img, SEED, 0, SIZE);
 	assert_int_equal(f->transfers, 2);
 	image_close(img);
 	cache_close(c);
-}
-
-struct reader {
-	pthread_t thread;
-	struct image *img;
-	unsigned int rand;
-	bool right;
-};
-
-static void *read_at_random(void *arg)
-{
-	struct reader *r = arg;
-	uint8_t *buf = malloc(KIB(300));
-
-	r->right = true;
-	for (unsigned int i = 0; i < 40; i++) {
-		uint64_t off = (uint64_t)(unsigned int)rand_r(&r->rand) % SIZE;
-		size_t len = min_u64((unsigned int)rand_r(&r->rand) % KIB(300) + 1, SIZE - off);
-
-		r->right &= image_read_at(r->img, buf, len, off, NULL) == 0 &&
-			    fake_matches(buf, SEED, off, len);
-	}
-	free(buf);
-	return NULL;
-}
-
-static void read_by_many(struct image *img)
-{
-	struct reader readers[8];
-
-	for (unsigned int i = 0; i < 8; i++) {
-		readers[i] = (struct reader){ .img = img, .rand = i };
-		pthread_create(&readers[i].thread, NULL, read_at_random, &readers[i]);
-	}
-	for (unsigned int i = 0; i < 8; i++) {
-		pthread_join(readers[i].thread, NULL);
-		assert_true(readers[i].right);
-	}
 }
 
 static void many_readers_at_once_are_served(void **state)
@@ -178,7 +119,7 @@ static void many_readers_at_once_are_served(void **state)
 
 	f->rate = MIB(40);
 	assert_int_equal(cache_image_open(c, "k", &f->img, &img, NULL), 0);
-	read_by_many(img);
+	cache_check_crowd(img, SEED, SIZE);
 	assert_int_equal(f->transfers, 1);
 	image_close(img);
 	cache_close(c);
@@ -199,11 +140,11 @@ static void without_room_readers_still_get_their_bytes(void **state)
 	none = before;
 	none.rlim_cur = MIB(1);
 	setrlimit(RLIMIT_FSIZE, &none);
-	check(img, MIB(4), MIB(1));
-	check(img, MIB(2), MIB(1));
-	check(img, 0, SIZE);
-	read_by_many(img);
-	assert_true(reported(img, "bypassed") > 0);
+	cache_check_read(img, SEED, MIB(4), MIB(1));
+	cache_check_read(img, SEED, MIB(2), MIB(1));
+	cache_check_read(img, SEED, 0, SIZE);
+	cache_check_crowd(img, SEED, SIZE);
+	assert_true(cache_check_count(img, "bypassed") > 0);
 	setrlimit(RLIMIT_FSIZE, &before);
 	image_close(img);
 	cache_close(c);
@@ -222,7 +163,7 @@ static void in_memory_it_must_fit(void **state)
 	cache_close(c);
 	c = open_cache(NULL, MIB(16));
 	assert_int_equal(cache_image_open(c, "k", &f->img, &img, &e), 0);
-	read_by_many(img);
+	cache_check_crowd(img, SEED, SIZE);
 	assert_int_equal(f->transfers, 1);
 	image_close(img);
 	cache_close(c);
@@ -232,19 +173,19 @@ static void closing_stops_the_stream(void **state)
 {
 	struct cache *c = open_cache(*state, 0);
 	struct fake_image *f = source();
-	struct reader r = { .rand = 1 };
 	struct image *img;
+	pthread_t reader;
+	void *failed;
 
 	f->gate_closed = true;
 	assert_int_equal(cache_image_open(c, "k", &f->img, &img, NULL), 0);
-	r.img = img;
-	pthread_create(&r.thread, NULL, read_at_random, &r);
+	pthread_create(&reader, NULL, cache_check_last_byte, img);
 	while (f->now == 0) {
 		usleep(100);
 	}
 	image_interrupt(img);
-	pthread_join(r.thread, NULL);
-	assert_false(r.right);
+	pthread_join(reader, &failed);
+	assert_non_null(failed);
 	image_close(img);
 	cache_close(c);
 }
@@ -257,11 +198,11 @@ static void eviction_spares_what_can_only_be_streamed(void **state)
 	uint64_t freed;
 
 	assert_int_equal(cache_image_open(c, "k", &f->img, &img, NULL), 0);
-	check(img, 0, SIZE);
+	cache_check_read(img, SEED, 0, SIZE);
 	wait_until_whole(img);
 	assert_int_equal(cache_prune(c, 0, &freed, NULL), 0);
 	assert_int_equal(freed, 0);
-	assert_int_equal(reported(img, "present_bytes"), SIZE);
+	assert_int_equal(cache_check_count(img, "present_bytes"), SIZE);
 	image_close(img);
 	assert_int_equal(cache_prune(c, 0, &freed, NULL), 0);
 	assert_true(freed >= SIZE);

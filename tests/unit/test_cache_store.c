@@ -20,6 +20,7 @@
 #include "core/bytes.h"
 #include "core/cleanup.h"
 #include "core/report.h"
+#include "tests/unit/cache_check.h"
 #include "tests/unit/cache_dir.h"
 #include "tests/unit/fake_image.h"
 
@@ -60,30 +61,10 @@ static char *mode(struct image *img)
 	return text;
 }
 
-static uint64_t reported(struct image *img, const char *key)
-{
-	struct report r = REPORT_INIT;
-	uint64_t n;
-
-	image_report(img, &r);
-	n = report_find(&r, "cache", key)->number;
-	report_clear(&r);
-	return n;
-}
-
-static void check(struct image *img, uint64_t seed, uint64_t off, size_t len)
-{
-	uint8_t *buf = malloc(len);
-
-	assert_int_equal(image_read_at(img, buf, len, off, NULL), 0);
-	assert_true(fake_matches(buf, seed, off, len));
-	free(buf);
-}
-
 static void check_all(struct image *img, uint64_t seed)
 {
 	for (uint64_t off = 0; off < SIZE; off += MIB(1)) {
-		check(img, seed, off, MIB(1));
+		cache_check_read(img, seed, off, MIB(1));
 	}
 }
 
@@ -95,7 +76,7 @@ static void expect_mode(const char *dir, const char *want)
 	char *have = mode(img);
 
 	assert_string_equal(have, want);
-	check(img, SEED, 12345, 100000);
+	cache_check_read(img, SEED, 12345, 100000);
 	free(have);
 	image_close(img);
 	cache_close(c);
@@ -176,12 +157,12 @@ static void objects_are_listed_newest_first_and_dropped(void **state)
 	struct image *img = open_image(c, "key one?x=%20\n", 1);
 	char path[512];
 
-	check(img, 1, 0, MIB(3));
+	cache_check_read(img, 1, 0, MIB(3));
 	image_close(img);
 	usleep(1100000);
 	img = open_image(c, "two", 2);
 	check_all(img, 2);
-	while (reported(img, "present_bytes") < SIZE) {
+	while (cache_check_count(img, "present_bytes") < SIZE) {
 		usleep(1000);
 	}
 	assert_int_equal(cache_list(c, count_entry, list, NULL), 0);
@@ -282,7 +263,8 @@ static void the_oldest_goes_first(void **state)
 
 		snprintf(key, sizeof(key), "%u", i);
 		img = open_image(c, key, i);
-		assert_in_range(reported(img, "present_bytes"), i == 3 ? SIZE : SIZE / 4, SIZE);
+		assert_in_range(
+			cache_check_count(img, "present_bytes"), i == 3 ? SIZE : SIZE / 4, SIZE);
 		check_all(img, i);
 		image_close(img);
 	}
@@ -297,14 +279,14 @@ static void the_size_limit_holds_while_filling(void **state)
 
 	for (unsigned int round = 0; round < 4; round++) {
 		for (uint64_t off = 0; off < SIZE; off += MIB(1)) {
-			check(img, SEED, off, MIB(1));
+			cache_check_read(img, SEED, off, MIB(1));
 			most = max_u64(most, used(*state));
 		}
 	}
 	/* What is being stored while room is made comes on top. */
 	assert_true(most <= MIB(8) + MIB(4));
-	assert_true(reported(img, "present_bytes") > 0);
-	assert_int_equal(reported(img, "torn"), 0);
+	assert_true(cache_check_count(img, "present_bytes") > 0);
+	assert_int_equal(cache_check_count(img, "torn"), 0);
 	image_close(img);
 	cache_close(c);
 }
@@ -359,7 +341,7 @@ static void readers_never_see_a_hole_as_data(void **state)
 		assert_true(readers[i].right);
 	}
 	assert_true(total > 2 * SIZE);
-	assert_int_equal(reported(img, "torn"), 0);
+	assert_int_equal(cache_check_count(img, "torn"), 0);
 	image_close(img);
 	cache_close(c);
 }
@@ -377,8 +359,8 @@ static void a_full_disk_is_no_error(void **state)
 	img = open_image(c, "k", SEED);
 	check_all(img, SEED);
 	check_all(img, SEED);
-	assert_true(reported(img, "bypassed") > 0);
-	assert_true(reported(img, "present_bytes") > 0);
+	assert_true(cache_check_count(img, "bypassed") > 0);
+	assert_true(cache_check_count(img, "present_bytes") > 0);
 	image_close(img);
 	/* With nothing left at all, not even an object can be made. */
 	cache_close(c);
@@ -397,7 +379,7 @@ static void a_read_only_directory_still_serves_hits(void **state)
 	struct fake_image *f = fake_image_new(SIZE, SEED, NULL);
 	char *have;
 
-	check(img, SEED, 0, MIB(2));
+	cache_check_read(img, SEED, 0, MIB(2));
 	image_close(img);
 	cache_close(c);
 	if (mount(*state, *state, NULL, MS_BIND, NULL) < 0) {
@@ -410,7 +392,7 @@ static void a_read_only_directory_still_serves_hits(void **state)
 	have = mode(img);
 	assert_string_equal(have, "disk");
 	free(have);
-	check(img, SEED, 0, MIB(2));
+	cache_check_read(img, SEED, 0, MIB(2));
 	assert_int_equal(f->bytes, 0);
 	check_all(img, SEED);
 	check_all(img, SEED);
@@ -470,6 +452,63 @@ static void records_live_with_their_object(void **state)
 	}
 }
 
+static void what_is_given_up_is_not_verified_any_more(void **state)
+{
+	static const char *const verdicts[][2] = { { "sha256:12", NULL }, { "wrong", "wrong" } };
+	struct cache *c = open_cache(*state, 0, 0);
+	struct image *img = open_image(c, "k", SEED);
+	struct blobs *b = cache_image_blobs(img);
+	uint64_t freed;
+
+	for (size_t i = 0; i < 2; i++) {
+		check_all(img, SEED);
+		assert_int_equal(
+			blobs_put(b, "verified", verdicts[i][0], strlen(verdicts[i][0]), NULL), 0);
+		assert_int_equal(cache_prune(c, MIB(32), &freed, NULL), 0);
+		expect_record(b, "verified", verdicts[i][0]);
+		assert_int_equal(cache_prune(c, SIZE / 2, &freed, NULL), 0);
+		assert_true(freed > 0);
+		expect_record(b, "verified", verdicts[i][1]);
+	}
+	image_close(img);
+	cache_close(c);
+}
+
+static bool pin_late(void *ctx, const char *hash, uint64_t seg)
+{
+	(void)hash;
+	(void)seg;
+	cache_image_pin(ctx);
+	return false;
+}
+
+static void count_gone(void *ctx, const char *hash, uint64_t granules)
+{
+	(void)ctx;
+	(void)hash;
+	(void)granules;
+}
+
+static void what_is_pinned_at_the_last_moment_stays(void **state)
+{
+	struct cache *c = open_cache(*state, 0, 0);
+	struct image *img = open_image(c, "k", SEED);
+	const struct evict_hooks hooks = { pin_late, count_gone, img };
+	struct store *s;
+
+	check_all(img, SEED);
+	/* readers do not wait until what they got is stored */
+	while (cache_check_count(img, "present_bytes") < SIZE) {
+		usleep(1000);
+	}
+	assert_int_equal(store_open(*state, &s, NULL), 0);
+	assert_int_equal(evict_run(s, SIZE, &hooks), 0);
+	store_close(s);
+	assert_int_equal(cache_check_count(img, "present_bytes"), SIZE);
+	image_close(img);
+	cache_close(c);
+}
+
 /* In a container the next daemon may well have the same pid. */
 static void leavings_of_a_crash_with_the_same_pid_are_not_in_the_way(void **state)
 {
@@ -504,6 +543,8 @@ int main(void)
 		CACHE_DIR_TEST(a_full_disk_is_no_error),
 		CACHE_DIR_TEST(a_read_only_directory_still_serves_hits),
 		CACHE_DIR_TEST(records_live_with_their_object),
+		CACHE_DIR_TEST(what_is_given_up_is_not_verified_any_more),
+		CACHE_DIR_TEST(what_is_pinned_at_the_last_moment_stays),
 		CACHE_DIR_TEST(leavings_of_a_crash_with_the_same_pid_are_not_in_the_way),
 	};
 
