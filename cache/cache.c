@@ -138,21 +138,25 @@ int cache_peek(struct cache *c, const char *key, struct cache_known *ret, struct
 
 /* --- the image --- */
 
-/* Some reader asked for these bytes: what came ahead of it was of use. */
-static void note_used(struct cache_image *ci, uint64_t off, size_t len)
+/* Some reader asked for these bytes: what came ahead of it was of use. Whether some did because a
+ * stream was expected to go on. */
+static bool note_used(struct cache_image *ci, uint64_t off, size_t len)
 {
 	uint64_t last = (off + len - 1) / CACHE_GRANULE;
+	bool guessed = false;
 
 	for (uint64_t g = off / CACHE_GRANULE; g <= last; g++) {
 		if (bits_reset(&ci->flight.ahead, g)) {
 			atomic_fetch_add(
 				&ci->flight.counts.used, object_granule_len(ci->object, g));
+			guessed = true;
 		}
 		if (bits_reset(&ci->flight.replayed, g)) {
 			atomic_fetch_add(
 				&ci->flight.counts.foreseen, object_granule_len(ci->object, g));
 		}
 	}
+	return guessed;
 }
 
 /* Reads [off, off + len), whose beginning was absent a moment ago and is in @f if that is not NULL.
@@ -232,8 +236,23 @@ static bool guesses(const struct cache_image *ci)
 	return !ci->cache->opts.no_readahead && !ci->hinted;
 }
 
-/* A read that found everything: streams go on. Nobody waits for a lock for that. */
-static void note_hit(struct cache_image *ci, uint64_t off, size_t len)
+/* Whether what is absent at @off, and after it, comes by itself. */
+static bool is_foretold(const struct cache_image *ci, uint64_t off)
+{
+	return ci->warm && replay_foretells(&ci->warm->replay, off / CACHE_GRANULE);
+}
+
+/* Whether that @off is read was to be expected, and so says nothing about what is read next: if it
+ * were to be expected, too, it would have come, too. */
+static bool is_usual(const struct cache_image *ci, uint64_t off)
+{
+	return ci->warm && replay_knows(&ci->warm->replay, off / CACHE_GRANULE);
+}
+
+/* A read that found everything, which was @guessed: streams go on. Nobody waits for a lock for
+ * that.
+ */
+static void note_hit(struct cache_image *ci, uint64_t off, size_t len, bool guessed)
 {
 	struct readahead_plan plan;
 	uint64_t chunk;
@@ -244,7 +263,7 @@ static void note_hit(struct cache_image *ci, uint64_t off, size_t len)
 		}
 		return;
 	}
-	if (!guesses(ci) || ci->spool ||
+	if (!guesses(ci) || (is_usual(ci, off) && !guessed) || ci->spool ||
 		atomic_load_explicit(&ci->object->absent, memory_order_relaxed) == 0 ||
 		pthread_mutex_trylock(&ci->guess_lock) != 0) {
 		return;
@@ -279,7 +298,7 @@ static struct fill *send_for(
 	uint64_t lone;
 	struct fill *f;
 
-	if (!guesses(ci)) {
+	if (!guesses(ci) || is_foretold(ci, off)) {
 		return flight_join(&ci->flight, off, len, 0, ret_began);
 	}
 	pthread_mutex_lock(&ci->guess_lock);
@@ -326,15 +345,21 @@ static int cache_read_at(struct image *img, void *buf, size_t len, uint64_t off,
 	size_t n;
 	int r;
 
+	if (ci->warm) {
+		r = cache_image_check(img, e);
+		if (r < 0) {
+			return r;
+		}
+		warm_touch(ci->warm, off, len);
+	}
 	n = ci->object->ops->read(ci->object, buf, len, off);
 	if (n == len) {
-		note_used(ci, off, len);
-		note_hit(ci, off, len);
+		note_hit(ci, off, len, note_used(ci, off, len));
 		atomic_fetch_add_explicit(&ci->counts.hits, 1, memory_order_relaxed);
 		return 0;
 	}
 	began_ns = fill_now();
-	note_used(ci, off, len);
+	(void)note_used(ci, off, len);
 	r = read_absent(ci, (uint8_t *)buf + n, len - n, off, off + n, e);
 	atomic_fetch_add(&ci->counts.waits, 1);
 	atomic_fetch_add(&ci->counts.wait_ns, fill_now() - began_ns);
@@ -427,17 +452,25 @@ static void cache_report(struct image *img, struct report *r)
 	if (ci->units) {
 		units_report(ci->units, r);
 	}
+	if (ci->warm) {
+		warm_report(ci->warm, r);
+	}
 }
 
 static void cache_destroy(struct image *img)
 {
 	struct cache_image *ci = (struct cache_image *)img;
+	bool wrong = ci->warm && warm_refuses(ci->warm);
 
 	image_interrupt(img);
+	warm_stop(ci->warm);
 	spool_free(ci->spool);
 	units_free(ci->units);
 	flight_fini(&ci->flight);
 	ci->object->ops->close(ci->object);
+	if (wrong && ci->key) {
+		(void)cache_drop(ci->cache, ci->key, NULL);
+	}
 	free(ci->key);
 	pthread_mutex_destroy(&ci->guess_lock);
 	image_fini(img);
@@ -593,7 +626,7 @@ int cache_image_open(
 	}
 	pthread_mutex_init(&ci->guess_lock, NULL);
 	readahead_init(&ci->guesses, below->size);
-	ci->key = strdup(key);
+	ci->key = strdup(key); /* without it, wrong bytes are only not forgotten */
 	ci->img.block = CACHE_GRANULE;
 	ci->img.flags = below->flags & (IMAGE_UNVERSIONED | IMAGE_SIZE_PROVISIONAL);
 	ci->img.bound = below->bound;

@@ -75,6 +75,19 @@ int cache_peek(struct cache *c, const char *key, struct cache_known *ret, struct
  * and over a decoder
  *   decoding          units that are being decoded
  *   decoding_paused   those that wait for somebody to need more
+ * and of one that is served (cache_image_serve()), moreover:
+ *   tracing           first touches are being recorded
+ *   touched_bytes     granules that were touched first while that was so
+ *   trace_boots       boots that the trace in use was recorded from; 0: there is none
+ *   trace_bytes       what it foretells
+ *   foretold_bytes    those of the touched bytes that it had foretold
+ *   replaying         it is being fetched
+ *   bytes_replayed    bytes fetched because of it
+ *   bytes_foreseen    those of them that were read since
+ *   completion        "off", "idle", "waiting", "running", "no room" or "done": see complete.h
+ *   bytes_completed   bytes fetched for it
+ *   verified          the whole is what its digest says; not reported before that is known, nor
+ *                     when something went since, until all is here and verified again
  */
 
 /* Puts the object @key over @below. What is stored for another id or size than @below's is dropped
@@ -86,6 +99,49 @@ int cache_peek(struct cache *c, const char *key, struct cache_known *ret, struct
 int cache_image_open(
 	struct cache *c, const char *key, struct image *below, struct image **ret, struct err *e);
 
+/* Compares all of @whole with what it has to be. Blocks; reading fails with -ECANCELED when the
+ * image is about to be closed. 0; -ENOKEY: it is something else, @e says what; any other error: not
+ * known. */
+typedef int cache_verify_fn(void *ctx, struct image *whole, struct err *e);
+
+/* How an image is served to a machine that boots from it. */
+struct cache_serve_opts {
+	bool no_trace;    /* neither record first touches nor replay them */
+	bool complete;    /* fetch what nobody reads, too, in the background */
+	bool no_complete; /* not even when much of it is here */
+	bool delay_given;
+	unsigned int delay_s;    /* from now on, before that begins; default 30 */
+	uint64_t rate;           /* bytes a second for it; 0: what readers leave of the link */
+	const char *digest;      /* names what @verify compares with; NULL: nothing is known */
+	cache_verify_fn *verify; /* called once all is here, on a thread of the image */
+	void *ctx;
+};
+
+/*
+ * From now on, first touches are recorded in the object's records, what was recorded before is
+ * fetched ahead of the readers, and in the end the rest (with `complete`, or when a third of the
+ * image was read; never in memory mode, nor what the cache cannot keep). An image whose bytes are
+ * not what the digest says fails all reads from then on with -EBADMSG, and is forgotten when it is
+ * closed. Once, before the first read.
+ */
+int cache_image_serve(struct image *img, const struct cache_serve_opts *opts, struct err *e);
+
+/* -EBADMSG: a served image's bytes are known not to be what the digest says. For those who keep
+ * what they made of them: a cache over a decoder does not ask. */
+int cache_image_check(struct image *img, struct err *e);
+
+/* Whether a served image has a trace to replay, or all of its bytes: others need not be looked for.
+ */
+bool cache_image_is_warm(struct image *img);
+
+/* Replays the record @data, which is not trusted, on a served image. -EBADMSG: damaged; -ENOTSUP:
+ * of a later layout; -ESTALE: of another image or version. */
+int cache_image_trace(struct image *img, const void *data, size_t len, struct err *e);
+
+/* Puts the record @data in place of what was recorded of the image. It may be of another version of
+ * the same size: whoever asks for this knows that it fits. Errors as above. */
+int cache_image_trace_import(struct image *img, const void *data, size_t len, struct err *e);
+
 /* The key it was opened with, malloc()ed; NULL without memory. */
 char *cache_image_key(const struct image *img);
 
@@ -95,6 +151,28 @@ void cache_image_pin(struct image *img);
 /* The object's small records. Valid until the image is closed. In memory mode they are forgotten
  * with the image. */
 struct blobs *cache_image_blobs(struct image *img);
+
+/* --- what `lazydisk trace` does: records of boots, see trace.h --- */
+
+#define CACHE_TRACE_MAX (1U << 20) /* bytes of a record at most */
+
+struct cache_trace_info {
+	char *version; /* of the image; malloc()ed, the caller frees it */
+	uint64_t size; /* of the image */
+	uint64_t boots;
+	uint64_t bytes;    /* that most of them touched: what is replayed */
+	uint64_t rare;     /* bytes that fewer touched */
+	uint64_t span_ms;  /* from the first touch to the last */
+	uint64_t requests; /* that replaying takes on a link where holes are not worth fetching */
+};
+
+/* Errors as above. */
+int cache_trace_describe(const void *data, size_t len, struct cache_trace_info *ret, struct err *e);
+
+/* The record of the object @key; *ret is malloc()ed. -ENOENT: there is none. */
+int cache_trace_get(struct cache *c, const char *key, void **ret, size_t *ret_len, struct err *e);
+/* Forgets it. -ENOENT: there is none. Whoever serves the image now brings it back when they end. */
+int cache_trace_drop(struct cache *c, const char *key, struct err *e);
 
 /* --- what `lazydisk cache` does --- */
 

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The structs behind cache.h. */
+/* The structs behind cache.h, for cache.c (reading through the cache) and serve.c (what goes on
+ * beside the readers). */
 #ifndef CACHE_CACHE_IMAGE_H
 #define CACHE_CACHE_IMAGE_H
 
@@ -16,6 +17,7 @@
 #include "cache/spool.h"
 #include "cache/store.h"
 #include "cache/units.h"
+#include "cache/warm.h"
 
 struct cache {
 	struct cache_opts opts; /* without dir */
@@ -43,8 +45,9 @@ struct cache_image {
 	struct spool *spool; /* of an image that only streams; else NULL */
 	struct units *units; /* of an image that is decoded in units; else NULL */
 	_Atomic bool
-		hinted; /* a decoder reads it, and says what it will want: nothing is guessed */
-	char *key;      /* the object's; NULL: no memory */
+		hinted;    /* a decoder reads it, and says what it will want: nothing is guessed */
+	struct warm *warm; /* of an image that is served; else NULL */
+	char *key;         /* the object's; NULL: no memory */
 	struct cache_counts counts;
 	pthread_mutex_t guess_lock; /* protects all below */
 	struct readahead guesses;

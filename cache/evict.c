@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Least recently used first, in two rounds: the first spares what was read of late. */
+/* Least recently used first, in two rounds: the first spares what was read of late, and by boots.
+ */
 #include "cache/evict.h"
 
 #include <dirent.h>
@@ -9,9 +10,12 @@
 #include <string.h>
 #include <sys/stat.h>
 
+#include "cache/atfile.h"
+#include "cache/bits.h"
 #include "cache/blobdir.h"
 #include "cache/cache.h"
 #include "cache/map.h"
+#include "cache/trace.h"
 #include "core/bytes.h"
 #include "core/cleanup.h"
 
@@ -134,12 +138,36 @@ struct victim {
 	struct map map;
 	int data;
 	uint64_t size;
+	struct bits booted; /* segments that boots read; base NULL: not known */
 };
+
+/* What boots read is the most valuable part of an image: without it a machine waits. */
+static void learn_boots(struct victim *v, int dirfd)
+{
+	CLEANUP_FREE char *data = NULL;
+	size_t len = 0;
+	struct trace t;
+
+	if (atfile_read(dirfd, BLOBDIR_PREFIX "trace", CACHE_TRACE_MAX, &data, &len, NULL) < 0 ||
+		trace_parse(data, len, &t, NULL) < 0) {
+		return;
+	}
+	if (bits_init(&v->booted, v->map.granules / SEGMENT_GRANULES + 1) == 0) {
+		for (size_t i = 0; i < t.count; i++) {
+			if (t.entries[i].granule < v->map.granules) {
+				bits_set(&v->booted, t.entries[i].granule / SEGMENT_GRANULES);
+			}
+		}
+	}
+	trace_clear(&t);
+}
 
 /* Whether segment @seg is worth more than others. */
 static bool is_precious(const struct victim *v, uint64_t seg)
 {
-	return v->hooks && v->hooks->recent(v->hooks->ctx, v->item->hash, seg);
+	bool recent = v->hooks && v->hooks->recent(v->hooks->ctx, v->item->hash, seg);
+
+	return recent || (v->booted.base && bits_test(&v->booted, seg));
 }
 
 /* Clears and punches one segment. Returns the bytes freed; UINT64_MAX: holes cannot be made. */
@@ -227,7 +255,9 @@ static uint64_t shrink(struct victim *v, uint64_t need, bool spare)
 	if (map_open(o->fd, "map", meta.size, meta.gen, false, &v->map, NULL) == 0) {
 		v->data = openat(o->fd, "data", O_RDWR | O_CLOEXEC | O_NOFOLLOW);
 		if (v->data >= 0) {
+			learn_boots(v, o->fd);
 			freed = evict_segments(v, need, spare);
+			bits_fini(&v->booted);
 			close(v->data);
 		}
 		map_close(&v->map, false);

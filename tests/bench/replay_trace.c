@@ -99,6 +99,86 @@ static int remove_one(const char *path, const struct stat *st, int type, struct 
 	return remove(path);
 }
 
+static bool reported_flag(struct image *img, const char *key)
+{
+	return reported(img, key) != 0;
+}
+
+struct record {
+	void *data;
+	size_t len;
+};
+
+/* One boot over an empty cache on disk, on which @with (data NULL: nothing) is replayed. Prints a
+ * line of numbers; *ret, unless NULL, is what was recorded. */
+static void boot(struct link link, struct read *reads, size_t count, uint64_t size,
+	const struct record *with, struct record *ret)
+{
+	char dir[] = "/tmp/lazydisk-bench-XXXXXX";
+	struct cache_opts opts = { .dir = mkdtemp(dir) };
+	struct cache_serve_opts serve = { .no_complete = true };
+	struct bench b = { .count = count, .reads = reads };
+	double began;
+	double seconds;
+	uint64_t waits;
+	uint64_t wait_ms;
+
+	b.fake = fake_image_new(size, 1, NULL);
+	b.fake->delay_us = link.rtt_ms * 1000;
+	b.fake->link_rate = (uint64_t)link.mbit * 125000;
+	b.latency = calloc(count, sizeof(*b.latency));
+	if (!opts.dir || cache_open(&opts, &b.cache, NULL) < 0 ||
+		cache_image_open(b.cache, "bench", &b.fake->img, &b.img, NULL) < 0 ||
+		cache_image_serve(b.img, &serve, NULL) < 0) {
+		exit(1);
+	}
+	began = now_ms();
+	if (with->data && cache_image_trace(b.img, with->data, with->len, NULL) < 0) {
+		exit(1);
+	}
+	reader(&b);
+	seconds = (now_ms() - began) / 1e3;
+	waits = reported(b.img, "waits");
+	wait_ms = reported(b.img, "wait_ms");
+	while (reported_flag(b.img, "replaying")) {
+		usleep(10000);
+	}
+	printf("%u %u %s %.3f %" PRIu64 " %.3f %.1f %" PRIu64 " %.1f\n", link.rtt_ms, link.mbit,
+		with->data ? "trace" : "cold", seconds, waits, (double)wait_ms / 1e3,
+		(double)b.fake->bytes / 1e6, reported(b.img, "fills"),
+		(double)reported(b.img, "bytes_wasted") / 1e6);
+	fflush(stdout);
+	image_close(b.img);
+	if (ret && cache_trace_get(b.cache, "bench", &ret->data, &ret->len, NULL) < 0) {
+		exit(1);
+	}
+	cache_close(b.cache);
+	nftw(dir, remove_one, 16, FTW_DEPTH | FTW_PHYS);
+	free(b.latency);
+}
+
+/* The boot at all links, without and with what the first one recorded. */
+static void boots(struct read *reads, size_t count, uint64_t size)
+{
+	static const unsigned int rtts[] = { 5, 30, 100 };
+	static const unsigned int rates[] = { 100, 1000 };
+	const struct record nothing = { NULL, 0 };
+
+	for (size_t i = 0; i < ARRAY_SIZE(rtts) * ARRAY_SIZE(rates); i++) {
+		struct link link = { rtts[i / 2], rates[i % 2] };
+		struct record recorded = { NULL, 0 };
+		const char *only = getenv("BENCH_RTT");
+
+		if (only && strtoul(only, NULL, 10) != link.rtt_ms) {
+			continue;
+		}
+
+		boot(link, reads, count, size, &nothing, &recorded);
+		boot(link, reads, count, size, &recorded, NULL);
+		free(recorded.data);
+	}
+}
+
 /* Runs the reads with @threads at once over a fresh cache; prints one row. Returns seconds. */
 static double run(const char *what, struct link link, struct read *reads, size_t count,
 	unsigned int threads, uint64_t size)
@@ -211,8 +291,19 @@ int main(int argc, char **argv)
 	const char *only = getenv("BENCH_ONLY");
 	const char *rtt = getenv("BENCH_RTT");
 
+	if (argc == 3 && strcmp(argv[1], "--boots") == 0) {
+		uint64_t size = 0;
+		size_t n = load(argv[2], reads, &size);
+
+		boots(reads, n, round_up(size, MIB(1)));
+		free(reads);
+		return 0;
+	}
 	if (argc > 2 || (argc == 2 && strcmp(argv[1], "--help") == 0)) {
 		printf("usage: replay_trace [TRACE.csv]\n"
+		       "       replay_trace --boots TRACE.csv\n"
+		       "The second prints, for each link, cold and with a trace: ms, Mbit/s, how,\n"
+		       "seconds, reads that waited, seconds of that, MB fetched, fetches, MB in vain.\n"
 		       "BENCH_DISK=1 caches on disk, BENCH_ONLY=stream|random|trace runs one part,\n"
 		       "BENCH_RTT=N only the links of N ms\n");
 		return argc > 2 ? 2 : 0;

@@ -1,0 +1,359 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Images that are served: they complete themselves and are verified. */
+#include "tests/unit/warm_bed.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "core/bytes.h"
+#include "tests/unit/cache_dir.h"
+
+static void it_completes_itself_and_needs_nobody_then(void **state)
+{
+	struct bed b;
+	char dir[256];
+
+	bed_dir(state, "c", dir);
+	b = bed_make(dir, &bed_all_of_it);
+	bed_read(&b, MIB(3) + 5, MIB(1));
+	bed_wait_until_done(&b);
+	assert_int_equal(bed_reported(&b, "present_bytes"), BED_SIZE);
+	assert_int_equal(b.fake->bytes, BED_SIZE);
+	assert_true(bed_reported(&b, "bytes_completed") <= BED_SIZE - MIB(1));
+	b.fake->fail_next = 1000000;
+	b.fake->fail_code = -EIO;
+	for (uint64_t off = 0; off < BED_SIZE; off += MIB(1)) {
+		bed_read(&b, off, MIB(1));
+	}
+	bed_unmake(&b);
+	b = bed_make(dir, &bed_all_of_it);
+	bed_wait_until_done(&b);
+	assert_int_equal(b.fake->transfers, 0);
+	bed_unmake(&b);
+}
+
+/* What readers brought needs no waiting for the time at which the rest was to be fetched. */
+static void what_readers_completed_is_complete(void **state)
+{
+	const struct cache_serve_opts serve = {
+		.complete = true,
+		.delay_given = true,
+		.delay_s = 3600,
+	};
+	struct bed b;
+	char dir[256];
+
+	bed_dir(state, "c", dir);
+	b = bed_make(dir, &serve);
+	assert_true(bed_completion_is(&b, "waiting"));
+	for (uint64_t off = 0; off < BED_SIZE; off += MIB(1)) {
+		bed_read(&b, off, MIB(1));
+	}
+	bed_wait_until_done(&b);
+	assert_int_equal(bed_reported(&b, "bytes_completed"), 0);
+	bed_unmake(&b);
+	b = bed_make(dir, &serve);
+	bed_wait_until_done(&b);
+	bed_unmake(&b);
+}
+
+static void completion_goes_on_after_failures(void **state)
+{
+	struct bed b;
+	char dir[256];
+
+	bed_dir(state, "c", dir);
+	b = bed_make(dir, NULL);
+	b.fake->fail_next = 3;
+	b.fake->fail_code = -ECONNRESET;
+	b.fake->fail_after = 100000;
+	assert_int_equal(cache_image_serve(b.img, &bed_all_of_it, NULL), 0);
+	bed_wait_until_done(&b);
+	assert_int_equal(bed_reported(&b, "present_bytes"), BED_SIZE);
+	bed_unmake(&b);
+}
+
+static void completion_begins_by_itself_when_a_third_was_read(void **state)
+{
+	const struct cache_serve_opts serve = { .delay_given = true };
+	struct bed b;
+	char dir[256];
+
+	bed_dir(state, "c", dir);
+	b = bed_make(dir, &serve);
+	for (uint64_t off = 0; off < BED_SIZE / 3 - MIB(1); off += MIB(1)) {
+		bed_read(&b, off, MIB(1));
+	}
+	assert_true(bed_completion_is(&b, "idle"));
+	assert_int_equal(bed_reported(&b, "bytes_completed"), 0);
+	bed_read(&b, BED_SIZE / 2, MIB(2));
+	bed_wait_until_done(&b);
+	assert_int_equal(bed_reported(&b, "present_bytes"), BED_SIZE);
+	bed_unmake(&b);
+}
+
+/* What only a guess brought says nothing about how much will be read. */
+static void what_came_unread_begins_no_completion(void **state)
+{
+	const struct cache_serve_opts serve = { .delay_given = true };
+	const uint64_t count = BED_GRANULES * 2 / 5;
+	struct bed_record rec;
+	struct bed b;
+	char dir[256];
+
+	bed_dir(state, "golden", dir);
+	rec = bed_record(dir, count);
+	bed_dir(state, "other", dir);
+	b = bed_make(dir, &serve);
+	assert_int_equal(cache_image_trace(b.img, rec.data, rec.len, NULL), 0);
+	while (bed_reported(&b, "present_bytes") < count * CACHE_GRANULE) {
+		usleep(1000);
+	}
+	usleep(50000);
+	assert_true(bed_completion_is(&b, "idle"));
+	bed_boot(&b, count);
+	/* A fetch, so that it is looked at now, and not only every half minute. */
+	bed_read(&b, 1000 * CACHE_GRANULE, 1);
+	bed_wait_until_done(&b);
+	bed_unmake(&b);
+	free(rec.data);
+}
+
+static void what_the_cache_cannot_keep_is_not_completed(void **state)
+{
+	struct cache_opts opts = { .no_readahead = true, .max_size = BED_SIZE - 1 };
+	struct cache_opts memory = { .no_readahead = true };
+	struct bed b;
+	char dir[256];
+
+	bed_dir(state, "c", dir);
+	opts.dir = dir;
+	b = bed_make_as(&opts, BED_ID, &bed_all_of_it);
+	assert_true(bed_completion_is(&b, "off"));
+	bed_unmake(&b);
+	b = bed_make_as(&memory, BED_ID, &bed_all_of_it);
+	assert_true(bed_completion_is(&b, "off"));
+	bed_unmake(&b);
+	opts.max_size = 0;
+	opts.min_free = UINT64_MAX / 2; /* a disk that is nearly full */
+	b = bed_make_as(&opts, BED_ID, &bed_all_of_it);
+	assert_true(bed_completion_is(&b, "off"));
+	bed_unmake(&b);
+}
+
+static void completion_waits_while_a_reader_does(void **state)
+{
+	struct bed_reader r;
+	struct bed b;
+	char dir[256];
+
+	bed_dir(state, "c", dir);
+	b = bed_make(dir, NULL);
+	b.fake->gate_closed = true;
+	r = (struct bed_reader){ .bed = &b, .off = MIB(30) };
+	pthread_create(&r.thread, NULL, bed_read_main, &r);
+	while (b.fake->now == 0) {
+		usleep(1000);
+	}
+	assert_int_equal(cache_image_serve(b.img, &bed_all_of_it, NULL), 0);
+	while (!bed_completion_is(&b, "running")) {
+		usleep(1000);
+	}
+	usleep(200000);
+	assert_int_equal(b.fake->now, 1);
+	b.fake->gate_closed = false;
+	pthread_join(r.thread, NULL);
+	bed_wait_until_done(&b);
+	bed_unmake(&b);
+}
+
+static double now_s(void)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	return (double)t.tv_sec + (double)t.tv_nsec / 1e9;
+}
+
+static void completion_keeps_to_its_rate(void **state)
+{
+	struct cache_serve_opts serve = bed_all_of_it;
+	double began = now_s();
+	uint64_t got;
+	double most;
+	struct bed b;
+	char dir[256];
+
+	bed_dir(state, "c", dir);
+	serve.rate = MIB(16);
+	b = bed_make(dir, &serve);
+	do {
+		got = bed_reported(&b, "bytes_completed");
+		most = (now_s() - began) * (double)serve.rate * 1.05 + (double)serve.rate / 8;
+		assert_true((double)got <= most);
+		usleep(5000);
+	} while (got < MIB(12));
+	bed_unmake(&b);
+}
+
+static void an_image_that_only_streams_is_completed(void **state)
+{
+	struct bed b = { .fake = fake_image_new(BED_SIZE, BED_SEED, BED_ID) };
+	struct cache_opts opts = { .no_readahead = true, .min_free = 1 };
+	char dir[256];
+
+	bed_dir(state, "c", dir);
+	opts.dir = dir;
+	b.fake->img.flags |= IMAGE_SEQUENTIAL;
+	assert_int_equal(cache_open(&opts, &b.cache, NULL), 0);
+	assert_int_equal(cache_image_open(b.cache, "k", &b.fake->img, &b.img, NULL), 0);
+	assert_int_equal(cache_image_serve(b.img, &bed_all_of_it, NULL), 0);
+	bed_wait_until_done(&b);
+	assert_int_equal(bed_reported(&b, "present_bytes"), BED_SIZE);
+	assert_int_equal(b.fake->transfers, 1);
+	bed_unmake(&b);
+}
+
+/* --- verifying --- */
+
+struct check {
+	_Atomic int answer;
+	_Atomic unsigned int calls;
+};
+
+static int check_whole(void *ctx, struct image *whole, struct err *e)
+{
+	struct check *c = ctx;
+	uint8_t *buf = malloc(MIB(1));
+
+	c->calls++;
+	assert_int_equal(whole->size, BED_SIZE);
+	for (uint64_t off = 0; off < BED_SIZE; off += MIB(1)) {
+		assert_int_equal(image_read_at(whole, buf, MIB(1), off, NULL), 0);
+		assert_true(fake_matches(buf, BED_SEED, off, MIB(1)));
+	}
+	free(buf);
+	return c->answer ? err_set(e, c->answer, "it is something else") : 0;
+}
+
+static void a_complete_image_is_verified_once(void **state)
+{
+	struct check c = { .answer = 0 };
+	struct cache_serve_opts serve = bed_all_of_it;
+	struct bed b;
+	char dir[256];
+
+	bed_dir(state, "c", dir);
+	serve.digest = "sha256:12";
+	serve.verify = check_whole;
+	serve.ctx = &c;
+	for (int i = 0; i < 2; i++) {
+		b = bed_make(dir, &serve);
+		while (bed_reported(&b, "verified") == UINT64_MAX) {
+			usleep(1000);
+		}
+		assert_int_equal(bed_reported(&b, "verified"), 1);
+		assert_int_equal(c.calls, 1);
+		bed_unmake(&b);
+	}
+	serve.digest = "sha256:34";
+	b = bed_make(dir, &serve);
+	while (bed_reported(&b, "verified") == UINT64_MAX) {
+		usleep(1000);
+	}
+	assert_int_equal(c.calls, 2);
+	bed_unmake(&b);
+}
+
+static void wrong_bytes_are_refused_and_forgotten(void **state)
+{
+	struct check c = { .answer = -ENOKEY };
+	struct cache_serve_opts serve = bed_all_of_it;
+	struct cache_known known;
+	struct bed b;
+	char dir[256];
+	uint8_t byte;
+
+	bed_dir(state, "c", dir);
+	serve.digest = "sha256:12";
+	serve.verify = check_whole;
+	serve.ctx = &c;
+	b = bed_make(dir, &serve);
+	while (bed_reported(&b, "verified") == UINT64_MAX) {
+		usleep(1000);
+	}
+	assert_int_equal(bed_reported(&b, "verified"), 0);
+	assert_int_equal(image_read_at(b.img, &byte, 1, 0, NULL), -EBADMSG);
+	image_close(b.img);
+	assert_int_equal(cache_peek(b.cache, "k", &known, NULL), -ENOENT);
+	cache_close(b.cache);
+}
+
+static void read_all(const struct bed *b)
+{
+	for (uint64_t off = 0; off < BED_SIZE; off += MIB(1)) {
+		bed_read(b, off, MIB(1));
+	}
+}
+
+/* Until the whole was verified so often. */
+static void wait_until_checked(const struct bed *b, const struct check *c, unsigned int calls)
+{
+	while (c->calls < calls || bed_reported(b, "verified") == UINT64_MAX) {
+		usleep(1000);
+	}
+	assert_int_equal(c->calls, calls);
+}
+
+/* What comes in the place of what was evicted may be something else. */
+static void what_was_fetched_again_is_verified_again(void **state)
+{
+	struct check c = { .answer = 0 };
+	struct cache_serve_opts serve = bed_all_of_it;
+	uint64_t freed;
+	struct bed b;
+	char dir[256];
+	uint8_t byte;
+
+	bed_dir(state, "c", dir);
+	serve.digest = "sha256:12";
+	serve.verify = check_whole;
+	serve.ctx = &c;
+	b = bed_make(dir, &serve);
+	wait_until_checked(&b, &c, 1);
+	assert_int_equal(cache_prune(b.cache, MIB(24), &freed, NULL), 0);
+	assert_int_equal(bed_reported(&b, "verified"), UINT64_MAX);
+	read_all(&b);
+	wait_until_checked(&b, &c, 2);
+	assert_int_equal(bed_reported(&b, "verified"), 1);
+
+	assert_int_equal(cache_prune(b.cache, MIB(24), &freed, NULL), 0);
+	c.answer = -ENOKEY;
+	read_all(&b);
+	wait_until_checked(&b, &c, 3);
+	assert_int_equal(bed_reported(&b, "verified"), 0);
+	assert_int_equal(image_read_at(b.img, &byte, 1, 0, NULL), -EBADMSG);
+	bed_unmake(&b);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		CACHE_DIR_TEST(it_completes_itself_and_needs_nobody_then),
+		CACHE_DIR_TEST(what_readers_completed_is_complete),
+		CACHE_DIR_TEST(completion_goes_on_after_failures),
+		CACHE_DIR_TEST(completion_begins_by_itself_when_a_third_was_read),
+		CACHE_DIR_TEST(what_came_unread_begins_no_completion),
+		CACHE_DIR_TEST(what_the_cache_cannot_keep_is_not_completed),
+		CACHE_DIR_TEST(completion_waits_while_a_reader_does),
+		CACHE_DIR_TEST(completion_keeps_to_its_rate),
+		CACHE_DIR_TEST(an_image_that_only_streams_is_completed),
+		CACHE_DIR_TEST(a_complete_image_is_verified_once),
+		CACHE_DIR_TEST(wrong_bytes_are_refused_and_forgotten),
+		CACHE_DIR_TEST(what_was_fetched_again_is_verified_again),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
