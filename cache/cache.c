@@ -418,6 +418,22 @@ static int cache_allocated(struct image *img, uint64_t *ret, struct err *e)
 	return image_allocated(img->below, ret, e);
 }
 
+static int cache_lend_file(struct image *img, int *ret_fd)
+{
+	struct cache_image *ci = (struct cache_image *)img;
+
+	/* Who reads past us is not told when the whole turns out to be something else. */
+	if (ci->warm && warm_doubts(ci->warm)) {
+		return -EAGAIN;
+	}
+	return lender_lend(&ci->lender, ret_fd);
+}
+
+static void cache_return_file(struct image *img)
+{
+	lender_return(&((struct cache_image *)img)->lender);
+}
+
 static void cache_report(struct image *img, struct report *r)
 {
 	struct cache_image *ci = (struct cache_image *)img;
@@ -447,6 +463,7 @@ static void cache_report(struct image *img, struct report *r)
 			(replayed - min_u64(replayed, atomic_load(&fc->foreseen))));
 	report_u64(r, "torn", atomic_load(&ci->object->torn));
 	report_u64(r, "bypassed", atomic_load(&ci->object->bypassed));
+	report_u64(r, "lent", lender_has_lent(&ci->lender));
 	report_u64(r, "rtt_us", rtt_us);
 	report_u64(r, "bytes_per_s", rate);
 	if (ci->units) {
@@ -464,6 +481,7 @@ static void cache_destroy(struct image *img)
 
 	image_interrupt(img);
 	warm_stop(ci->warm);
+	lender_fini(&ci->lender);
 	spool_free(ci->spool);
 	units_free(ci->units);
 	flight_fini(&ci->flight);
@@ -487,6 +505,8 @@ static const struct image_ops cache_ops = {
 	.prefetch = cache_prefetch,
 	.report = cache_report,
 	.interrupt = cache_interrupt,
+	.lend_file = cache_lend_file,
+	.return_file = cache_return_file,
 	.destroy = cache_destroy,
 };
 
@@ -625,6 +645,7 @@ int cache_image_open(
 		return r;
 	}
 	pthread_mutex_init(&ci->guess_lock, NULL);
+	lender_init(&ci->lender, ci->object, c->storing);
 	readahead_init(&ci->guesses, below->size);
 	ci->key = strdup(key); /* without it, wrong bytes are only not forgotten */
 	ci->img.block = CACHE_GRANULE;

@@ -71,6 +71,8 @@ int cache_peek(struct cache *c, const char *key, struct cache_known *ret, struct
  *                     ones included
  *   torn              granules that were recorded as here and were not right; fetched again
  *   bypassed          granules that the disk did not take
+ *   lent              1 while readers go to the cache's file themselves (image_lend_file()): when
+ *                     all of the image is here and was seen right; else 0
  *   rtt_us, bytes_per_s  what was measured of the link
  * and over a decoder
  *   decoding          units that are being decoded

@@ -11,6 +11,7 @@
 #include "cache/cache.h"
 #include "cache/flight.h"
 #include "cache/keeper.h"
+#include "cache/lender.h"
 #include "cache/memory.h"
 #include "cache/pool.h"
 #include "cache/readahead.h"
@@ -45,7 +46,8 @@ struct cache_image {
 	struct spool *spool; /* of an image that only streams; else NULL */
 	struct units *units; /* of an image that is decoded in units; else NULL */
 	_Atomic bool
-		hinted;    /* a decoder reads it, and says what it will want: nothing is guessed */
+		hinted; /* a decoder reads it, and says what it will want: nothing is guessed */
+	struct lender lender;
 	struct warm *warm; /* of an image that is served; else NULL */
 	char *key;         /* the object's; NULL: no memory */
 	struct cache_counts counts;

@@ -338,6 +338,11 @@ static void disk_unclaim(struct object *o, uint64_t first, uint64_t count)
 	map_unlock(&d->map, first, count);
 }
 
+static bool disk_is_lent(struct object *o, uint64_t first, uint64_t count)
+{
+	return map_is_guarded(&((struct disk *)o)->map, first, count);
+}
+
 static uint64_t disk_present_bytes(struct object *o)
 {
 	struct disk *d = (struct disk *)o;
@@ -389,7 +394,10 @@ const struct object_ops disk_ops = {
 	.forget = disk_forget,
 	.claim = disk_claim,
 	.unclaim = disk_unclaim,
+	.is_lent = disk_is_lent,
 	.present_bytes = disk_present_bytes,
+	.lend = disk_lend,
+	.unlend = disk_unlend,
 	.pin = disk_pin,
 	.close = disk_close,
 };

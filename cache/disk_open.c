@@ -200,6 +200,7 @@ int disk_open(const struct disk_env *env, const struct store_meta *want, unsigne
 		return err_set(e, -ENOMEM, "out of memory");
 	}
 	d->data = -1;
+	d->guard = -1;
 	d->where = (struct store_object){ .fd = -1, .lock = -1 };
 	d->env = *env;
 	store_hash(want->key, hash);

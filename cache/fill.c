@@ -93,6 +93,13 @@ static bool all_present(const struct fill *f)
 	return true;
 }
 
+static bool is_lent(struct fill *f)
+{
+	struct object *o = f->flight->object;
+
+	return o->ops->is_lent && o->ops->is_lent(o, first_granule(f), f->count);
+}
+
 /* Another process may be fetching the same: give it the time that a fetch takes. */
 static void claim(struct fill *f)
 {
@@ -106,7 +113,8 @@ static void claim(struct fill *f)
 	patience = planner_duration(&fl->planner, f->len) * CLAIM_FACTOR;
 	patience = max_u64(CLAIM_LEAST, min_u64(patience, CLAIM_MOST));
 	pthread_mutex_unlock(&fl->lock);
-	for (uint64_t us = 0; us < patience && !flight_is_ending(fl); us += CLAIM_STEP_US) {
+	for (uint64_t us = 0; us < patience && !flight_is_ending(fl) && !is_lent(f);
+		us += CLAIM_STEP_US) {
 		usleep(CLAIM_STEP_US);
 		if (try_claim(f) || all_present(f)) {
 			return;

@@ -279,6 +279,34 @@ void map_unlock(struct map *m, uint64_t first, uint64_t count)
 	}
 }
 
+/* Whether @fd is the file of @m, and not one that took its name. */
+static bool is_file_of(const struct map *m, int fd)
+{
+	struct stat own;
+	struct stat st;
+
+	return fstat(m->fd, &own) == 0 && fstat(fd, &st) == 0 && own.st_ino == st.st_ino &&
+	       own.st_dev == st.st_dev;
+}
+
+bool map_guard(const struct map *m, int dirfd, const char *name, int *ret_fd)
+{
+	CLEANUP_CLOSE int fd = openat(dirfd, name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+
+	if (fd < 0 || !is_file_of(m, fd) || range_lock(fd, F_RDLCK, 0, m->granules) < 0) {
+		return false;
+	}
+	*ret_fd = TAKE_FD(fd);
+	return true;
+}
+
+bool map_is_guarded(const struct map *m, uint64_t first, uint64_t count)
+{
+	struct flock lock = range_of(F_WRLCK, first, count);
+
+	return fcntl(m->fd, F_OFD_GETLK, &lock) == 0 && lock.l_type == F_RDLCK;
+}
+
 /* The words of [pos, pos + sizeof(buf)) that are not 0. */
 static uint64_t count_piece(const struct map *m, uint64_t pos, uint64_t *ret_next)
 {

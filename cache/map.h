@@ -77,6 +77,15 @@ void map_move_epoch(struct map *m);
 bool map_lock(struct map *m, uint64_t first, uint64_t count);
 void map_unlock(struct map *m, uint64_t first, uint64_t count);
 
+/* Keeps everybody's map_lock() out, of every granule, that of @m too; others may do so at the same
+ * time. The lock has a file of its own, *ret_fd, and ends when that is closed: locks of one open
+ * file are one to the kernel, and would be given up with it. @name in @dirfd is the file of @m.
+ * False: somebody holds a map_lock(), or it cannot be told. */
+bool map_guard(const struct map *m, int dirfd, const char *name, int *ret_fd);
+
+/* Whether map_lock() of these fails because of a map_guard(): then nobody fills or evicts them. */
+bool map_is_guarded(const struct map *m, uint64_t first, uint64_t count);
+
 /* How many granules are present. Reads the file, so that pages never used stay out of memory. */
 uint64_t map_count(const struct map *m);
 

@@ -36,8 +36,17 @@ struct object_ops {
 	bool (*claim)(struct object *o, uint64_t first, uint64_t count);
 	void (*unclaim)(struct object *o, uint64_t first, uint64_t count);
 
+	/* After a claim failed: whether that is because the file is lent. Then nobody is fetching
+	 * them, and nobody can keep them. NULL: it never is. */
+	bool (*is_lent)(struct object *o, uint64_t first, uint64_t count);
+
 	/* Bytes of the image that are present. */
 	uint64_t (*present_bytes)(struct object *o);
+
+	/* Lends the file that the granules are in, see struct image_ops; NULL: there is none. The
+	 * first call may take as long as a flush of all of it: @may_wait. */
+	int (*lend)(struct object *o, bool may_wait, int *ret_fd);
+	void (*unlend)(struct object *o);
 
 	/* Nothing of it is evicted while it is open. NULL: it cannot be promised. */
 	void (*pin)(struct object *o);

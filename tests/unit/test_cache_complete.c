@@ -316,6 +316,7 @@ static void what_was_fetched_again_is_verified_again(void **state)
 	struct bed b;
 	char dir[256];
 	uint8_t byte;
+	int fd;
 
 	bed_dir(state, "c", dir);
 	serve.digest = "sha256:12";
@@ -323,8 +324,13 @@ static void what_was_fetched_again_is_verified_again(void **state)
 	serve.ctx = &c;
 	b = bed_make(dir, &serve);
 	wait_until_checked(&b, &c, 1);
+	while (image_lend_file(b.img, &fd) == -EAGAIN) {
+		usleep(1000);
+	}
+	image_return_file(b.img);
 	assert_int_equal(cache_prune(b.cache, MIB(24), &freed, NULL), 0);
 	assert_int_equal(bed_reported(&b, "verified"), UINT64_MAX);
+	assert_int_equal(image_lend_file(b.img, &fd), -EAGAIN);
 	read_all(&b);
 	wait_until_checked(&b, &c, 2);
 	assert_int_equal(bed_reported(&b, "verified"), 1);
