@@ -4,7 +4,6 @@
 
 #include <errno.h>
 #include <inttypes.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -12,7 +11,7 @@
 #include "core/cleanup.h"
 #include "core/log.h"
 #include "core/report.h"
-#include "formats/qcow2_cluster.h"
+#include "formats/qcow2_map.h"
 
 /* An L1 table up to this size is read at open; of a larger one, the beginning is asked for. */
 #define L1_SMALL KIB(256)
@@ -49,7 +48,7 @@ static int check_unnamed_format(struct qcow2 *q, struct err *e)
 	if (q->header.backing_format[0]) {
 		return 0;
 	}
-	r = format_probe(q->backing, &looks, e);
+	r = format_probe(q->m.backing, &looks, e);
 	if (r == 0 && strcmp(looks, "raw") != 0) {
 		r = err_set(e, -ENOTSUP,
 			"the image does not say what format it has, it looks like %s, and neither "
@@ -70,7 +69,7 @@ static int open_named(struct qcow2 *q, const struct format_opts *opts, struct er
 			FORMAT_DEPTH_MAX);
 	}
 	r = opts->open_backing(
-		opts->ctx, q->header.backing, format, opts->depth + 1, &q->backing, e);
+		opts->ctx, q->header.backing, format, opts->depth + 1, &q->m.backing, e);
 	return r < 0 ? r : check_unnamed_format(q, e);
 }
 
@@ -94,15 +93,6 @@ static int open_backing(struct qcow2 *q, const struct format_opts *opts, struct 
 	return r < 0 && opts->depth == 0 ? err_wrap(e, r, "backing file \"%s\"", safe) : r;
 }
 
-/* Names these bytes: the file's and, where they show through, the backing file's. */
-static int make_id(struct qcow2 *q, struct image *below, char **ret)
-{
-	int n = q->backing ? asprintf(ret, "qcow2(%s over %s)", below->id, q->backing->id)
-			   : asprintf(ret, "qcow2(%s)", below->id);
-
-	return n < 0 ? -ENOMEM : 0;
-}
-
 static int load_l1(struct qcow2 *q, struct image *file, struct err *e)
 {
 	if (q->geo.l1_bytes > L1_SMALL) {
@@ -112,26 +102,13 @@ static int load_l1(struct qcow2 *q, struct image *file, struct err *e)
 	if (q->geo.l1_bytes == 0) {
 		return 0;
 	}
-	return qcow2_tables_preload(&q->tables, q->geo.l1_offset, q->geo.l1_bytes, e);
+	return tables_preload(&q->m.tables, q->geo.l1_offset, q->geo.l1_bytes, e);
 }
 
 static void qcow2_clear(struct qcow2 *q)
 {
-	image_close(q->backing);
-	memo_free(q->clusters);
-	qcow2_codec_free(q->codec);
-	qcow2_tables_clear(&q->tables);
+	mapped_clear(&q->m);
 	free(q);
-}
-
-/* The chain below is the caller's; the backing file is another one. */
-static void qcow2_interrupt(struct image *img)
-{
-	struct qcow2 *q = (struct qcow2 *)img;
-
-	if (q->backing) {
-		image_interrupt(q->backing);
-	}
 }
 
 static void qcow2_destroy(struct image *img)
@@ -155,44 +132,32 @@ static void qcow2_report(struct image *img, struct report *r)
 		report_text(r, "backing", safe);
 	}
 	report_bool(r, "subclusters", q->header.extended_l2);
-	report_u64(r, "l2_tables_read", q->tables.loads);
+	report_u64(r, "l2_tables_read", q->m.tables.loads);
 }
 
 static const struct image_ops qcow2_ops = {
 	.name = "qcow2",
-	.read_at = qcow2_read_at,
-	.extent_at = qcow2_extent_at,
-	.prefetch = qcow2_prefetch,
+	.read_at = mapped_read_at,
+	.extent_at = mapped_extent_at,
+	.prefetch = mapped_prefetch,
 	.allocated = qcow2_allocated,
 	.report = qcow2_report,
-	.interrupt = qcow2_interrupt,
+	.interrupt = mapped_interrupt,
 	.destroy = qcow2_destroy,
 };
 
+static const struct mapped_ops qcow2_mapping = { .map = qcow2_map };
+
 static int init_parts(struct qcow2 *q, struct image *below, struct err *e)
 {
-	size_t cluster = q->geo.cluster_size;
+	enum codec_kind kind = q->header.compression == QCOW2_ZSTD ? CODEC_ZSTD : CODEC_DEFLATE;
 
-	if (qcow2_tables_init(&q->tables, below) < 0 ||
-		qcow2_codec_new(q->header.compression, cluster, &q->codec) < 0 ||
-		memo_new(cluster, QCOW2_CLUSTERS_MAX, &q->clusters) < 0) {
+	q->m.cluster_size = q->geo.cluster_size;
+	q->m.table_span = q->geo.cluster_size << q->geo.l2_bits;
+	if (mapped_init(&q->m, &qcow2_mapping, below, TABLES_PAGES_MAX) < 0 ||
+		mapped_use_codec(&q->m, kind) < 0) {
 		return err_set(e, -ENOMEM, "out of memory");
 	}
-	return 0;
-}
-
-static int init_image(struct qcow2 *q, struct image *below, struct err *e)
-{
-	unsigned int back = q->backing ? q->backing->flags : below->flags;
-	CLEANUP_FREE char *id = NULL;
-
-	if (make_id(q, below, &id) < 0 ||
-		image_init(&q->img, &qcow2_ops, below, q->header.size, id) < 0) {
-		return err_set(e, -ENOMEM, "out of memory");
-	}
-	q->img.block = (uint32_t)q->geo.cluster_size;
-	q->img.flags =
-		(below->flags & back & IMAGE_LOCAL) | ((below->flags | back) & IMAGE_UNVERSIONED);
 	return 0;
 }
 
@@ -206,7 +171,6 @@ int qcow2_open(
 		return err_set(e, -ENOMEM, "out of memory");
 	}
 	q->l2_bytes = UINT64_MAX;
-	q->allocated = UINT64_MAX;
 	r = read_header(below, &q->header, e);
 	if (r == 0) {
 		qcow2_geometry_init(&q->geo, &q->header, below->size);
@@ -219,7 +183,8 @@ int qcow2_open(
 		r = open_backing(q, opts, e);
 	}
 	if (r == 0) {
-		r = init_image(q, below, e);
+		r = mapped_init_image(&q->m, &qcow2_ops, below, q->header.size);
+		r = r < 0 ? err_set(e, -ENOMEM, "out of memory") : 0;
 	}
 	if (r < 0) {
 		qcow2_clear(q);
@@ -230,6 +195,6 @@ int qcow2_open(
 			 "what it says is taken as it is");
 	}
 	qcow2_prefetch_tables(q);
-	*ret = &q->img;
+	*ret = &q->m.img;
 	return 0;
 }

@@ -74,7 +74,7 @@ static int compressed_piece(const struct qcow2_geometry *g, uint64_t entry, uint
 			"compressed cluster at offset %" PRIu64 ", within the L1 table", host);
 	}
 	*ret = (struct qcow2_piece){
-		.kind = QCOW2_COMPRESSED,
+		.kind = RUN_COMPRESSED,
 		.length = g->cluster_size - in_cluster,
 		.host = host,
 		.host_length = min_u64(length, g->host_size - host),
@@ -92,7 +92,7 @@ static unsigned int subcluster_bits(uint64_t bitmap, unsigned int i)
 static int subcluster_piece(const struct qcow2_geometry *g, uint64_t host, uint64_t bitmap,
 	uint64_t in_cluster, struct qcow2_piece *ret, struct err *e)
 {
-	static const enum qcow2_kind kinds[] = { QCOW2_UNALLOCATED, QCOW2_DATA, QCOW2_ZERO };
+	static const enum run_kind kinds[] = { RUN_UNALLOCATED, RUN_DATA, RUN_ZERO };
 	unsigned int first = (unsigned int)(in_cluster >> g->subcluster_bits);
 	unsigned int bits = subcluster_bits(bitmap, first);
 	unsigned int end = first + 1;
@@ -120,13 +120,13 @@ static int subcluster_piece(const struct qcow2_geometry *g, uint64_t host, uint6
 static int plain_piece(const struct qcow2_geometry *g, uint64_t host, bool zero,
 	uint64_t in_cluster, struct qcow2_piece *ret, struct err *e)
 {
-	enum qcow2_kind kind = host ? QCOW2_DATA : QCOW2_UNALLOCATED;
+	enum run_kind kind = host ? RUN_DATA : RUN_UNALLOCATED;
 
 	if (zero && g->version < 3) {
 		return err_set(e, -EBADMSG, "a zero cluster in an image of version 2");
 	}
 	*ret = (struct qcow2_piece){
-		.kind = zero ? QCOW2_ZERO : kind,
+		.kind = zero ? RUN_ZERO : kind,
 		.length = g->cluster_size - in_cluster,
 		.host = host ? host + in_cluster : EXTENT_NO_HOST,
 	};

@@ -13,6 +13,7 @@
 
 #include "core/err.h"
 #include "core/extent.h"
+#include "formats/mapped.h"
 #include "formats/qcow2_header.h"
 
 /* Numbers that follow from the header. */
@@ -31,16 +32,9 @@ struct qcow2_geometry {
 void qcow2_geometry_init(
 	struct qcow2_geometry *g, const struct qcow2_header *h, uint64_t host_size);
 
-enum qcow2_kind {
-	QCOW2_UNALLOCATED, /* what the backing file says, else zeros */
-	QCOW2_ZERO,
-	QCOW2_DATA,
-	QCOW2_COMPRESSED,
-};
-
 /* A part of one cluster that is all of one kind. */
 struct qcow2_piece {
-	enum qcow2_kind kind;
+	enum run_kind kind;
 	uint64_t length; /* from the asked place to the end of the part */
 
 	/* DATA: of the asked byte. ZERO and UNALLOCATED: the same where space is reserved, else

@@ -1,160 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What is known without reading data: extents, host ranges to prefetch, how much of it is data. */
+/* L2 tables as a whole: asked for at open, and how much of the disk is data according to them. */
 #include <errno.h>
 #include <stdlib.h>
 
 #include "core/bytes.h"
 #include "core/cleanup.h"
+#include "formats/hints.h"
 #include "formats/qcow2_map.h"
-
-/* Bounds of one call. */
-#define MERGE_MAX    256U
-#define PREFETCH_MAX 4096U
-
-/* Places in the file closer together than this are fetched together. */
-#define PREFETCH_GAP 131072U
 
 /* Tables to look at when there are too many to look at all. */
 #define SAMPLES 32U
-
-static struct extent extent_of(const struct qcow2_run *run)
-{
-	return (struct extent){
-		.offset = run->offset,
-		.length = run->length,
-		.zero = run->kind == QCOW2_ZERO || run->kind == QCOW2_UNALLOCATED,
-		.allocated = run->kind != QCOW2_UNALLOCATED,
-		.compressed = run->kind == QCOW2_COMPRESSED,
-		.host = run->host,
-	};
-}
-
-/* Where the backing file speaks for the bytes of @x. */
-static int ask_backing(struct qcow2 *q, struct extent *x, struct err *e)
-{
-	struct extent b;
-	int r;
-
-	if (!q->backing || x->allocated || x->offset >= q->backing->size) {
-		return 0;
-	}
-	r = image_extent_at(q->backing, x->offset, &b, e);
-	if (r == 0) {
-		extent_clip(&b, x->offset, min_u64(x->length, b.length));
-		b.depth++;
-		*x = b;
-	}
-	return r;
-}
-
-/* Where space is reserved for data that were never written, the file has a hole. */
-static int ask_file(struct qcow2 *q, struct extent *x, struct err *e)
-{
-	struct extent below;
-	uint64_t known;
-	int r;
-
-	if (x->zero || !x->allocated || x->compressed) {
-		return 0;
-	}
-	r = image_extent_at(q->img.below, x->host, &below, e);
-	if (r < 0) {
-		return r;
-	}
-	x->zero = below.zero;
-	x->hole_below = below.zero;
-	known = below.length;
-	for (unsigned int i = 0; known < x->length && i < MERGE_MAX; i++) {
-		if (image_extent_at(q->img.below, x->host + known, &below, NULL) < 0 ||
-			below.zero != x->zero) {
-			break;
-		}
-		known += below.length;
-	}
-	x->length = min_u64(x->length, known);
-	return 0;
-}
-
-int qcow2_extent_at(struct image *img, uint64_t off, struct extent *ret, struct err *e)
-{
-	struct qcow2 *q = (struct qcow2 *)img;
-	struct qcow2_run run;
-	struct extent x;
-	int r = qcow2_map(q, off, img->size - off, true, &run, e);
-
-	if (r < 0) {
-		return r;
-	}
-	x = extent_of(&run);
-	for (unsigned int i = 0; i < MERGE_MAX && off + x.length < img->size; i++) {
-		uint64_t next = off + x.length;
-		struct extent more;
-
-		if (qcow2_map(q, next, img->size - next, false, &run, NULL) < 0) {
-			break;
-		}
-		more = extent_of(&run);
-		if (!extent_merge(&x, &more)) {
-			break;
-		}
-	}
-	r = ask_backing(q, &x, e);
-	if (r == 0 && x.depth == 0) {
-		r = ask_file(q, &x, e);
-	}
-	if (r == 0) {
-		*ret = x;
-	}
-	return r;
-}
-
-/* Grows while what is added continues it; goes to the image when something else comes. */
-struct range {
-	struct image *img;
-	uint64_t start;
-	uint64_t end;
-};
-
-static void range_flush(struct range *g)
-{
-	if (g->end > g->start) {
-		image_prefetch(g->img, g->start, g->end - g->start);
-	}
-	g->start = 0;
-	g->end = 0;
-}
-
-static void range_add(struct range *g, uint64_t start, uint64_t len)
-{
-	if (g->end == 0 || start < g->start || start > g->end + PREFETCH_GAP) {
-		range_flush(g);
-		g->start = start;
-	}
-	g->end = max_u64(g->end, start + len);
-}
-
-void qcow2_prefetch(struct image *img, uint64_t off, uint64_t len)
-{
-	struct qcow2 *q = (struct qcow2 *)img;
-	struct range g = { .img = img->below };
-	struct qcow2_run run;
-
-	for (unsigned int i = 0; len > 0 && i < PREFETCH_MAX; i++) {
-		if (qcow2_map(q, off, len, false, &run, NULL) < 0) {
-			break;
-		}
-		if (run.kind == QCOW2_DATA) {
-			range_add(&g, run.host, run.length);
-		} else if (run.kind == QCOW2_COMPRESSED) {
-			range_add(&g, run.host, run.host_length);
-		} else if (run.kind == QCOW2_UNALLOCATED && q->backing) {
-			image_prefetch(q->backing, off, run.length);
-		}
-		off += run.length;
-		len -= run.length;
-	}
-	range_flush(&g);
-}
 
 struct table {
 	uint64_t host;
@@ -181,9 +36,9 @@ static int list_tables(struct qcow2 *q, struct table **ret, size_t *ret_count)
 		return -ENOMEM;
 	}
 	for (size_t i = 0; i < entries; i++) {
-		struct qcow2_words w;
+		struct table_words w;
 		uint64_t l2 = 0;
-		int r = qcow2_tables_get(&q->tables, q->geo.l1_offset + i * 8, 8, false, &w, NULL);
+		int r = tables_get(&q->m.tables, q->geo.l1_offset + i * 8, 8, false, &w, NULL);
 
 		if (r < 0) {
 			return r;
@@ -194,7 +49,7 @@ static int list_tables(struct qcow2 *q, struct table **ret, size_t *ret_count)
 				.guest = i * (q->geo.cluster_size << q->geo.l2_bits),
 			};
 		}
-		qcow2_tables_put(&q->tables, &w);
+		tables_put(&q->m.tables, &w);
 	}
 	*ret = TAKE_PTR(list);
 	*ret_count = count;
@@ -204,8 +59,8 @@ static int list_tables(struct qcow2 *q, struct table **ret, size_t *ret_count)
 void qcow2_prefetch_tables(struct qcow2 *q)
 {
 	CLEANUP_FREE struct table *list = NULL;
-	struct range g = { .img = q->img.below };
-	uint64_t clusters = div_round_up(q->img.size, q->geo.cluster_size);
+	struct hints g = { .img = q->m.img.below };
+	uint64_t clusters = div_round_up(q->m.img.size, q->geo.cluster_size);
 	uint64_t bytes = min_u64(q->geo.cluster_size, clusters << q->geo.entry_bits);
 	size_t count;
 
@@ -218,38 +73,9 @@ void qcow2_prefetch_tables(struct qcow2 *q)
 	}
 	qsort(list, count, sizeof(*list), by_host);
 	for (size_t i = 0; i < count; i++) {
-		range_add(&g, list[i].host, min_u64(bytes, q->geo.host_size - list[i].host));
+		hints_add(&g, list[i].host, min_u64(bytes, q->geo.host_size - list[i].host));
 	}
-	range_flush(&g);
-}
-
-struct tally {
-	uint64_t data; /* bytes of the guest */
-	uint64_t host; /* bytes of the file that hold them */
-};
-
-/* Adds to @t what [off, end) has. What cannot be mapped because it is corrupt counts as data. */
-static int count_data(struct qcow2 *q, uint64_t off, uint64_t end, struct tally *t, struct err *e)
-{
-	uint64_t cluster = q->geo.cluster_size;
-
-	while (off < end) {
-		struct qcow2_run run = {
-			.kind = QCOW2_DATA,
-			.length = min_u64(end - off, cluster - off % cluster),
-		};
-		int r = qcow2_map(q, off, end - off, true, &run, e);
-
-		if (r < 0 && r != -EBADMSG) {
-			return r;
-		}
-		if (run.kind == QCOW2_DATA || run.kind == QCOW2_COMPRESSED) {
-			t->data += run.length;
-			t->host += run.kind == QCOW2_DATA ? run.length : run.host_length;
-		}
-		off += run.length;
-	}
-	return 0;
+	hints_flush(&g);
 }
 
 /* Places to look at, evenly spread over the tables, or over the disk where those are not known. */
@@ -261,7 +87,7 @@ static unsigned int choose_samples(struct qcow2 *q, uint64_t ret[SAMPLES])
 
 	if (list_tables(q, &list, &count) < 0) {
 		for (unsigned int i = 0; i < SAMPLES; i++) {
-			ret[i] = round_down(q->img.size / SAMPLES * i, cluster);
+			ret[i] = round_down(q->m.img.size / SAMPLES * i, cluster);
 		}
 		return SAMPLES;
 	}
@@ -275,21 +101,21 @@ static unsigned int choose_samples(struct qcow2 *q, uint64_t ret[SAMPLES])
  * places. One place is what one page of an L2 table maps. */
 static int estimate_data(struct qcow2 *q, uint64_t *ret, struct err *e)
 {
-	uint64_t span = min_u64(q->geo.cluster_size, QCOW2_PAGE)
+	uint64_t span = min_u64(q->geo.cluster_size, TABLES_PAGE)
 			<< (q->geo.cluster_bits - q->geo.entry_bits);
 	uint64_t tables = q->l2_bytes == UINT64_MAX ? 0 : min_u64(q->l2_bytes, q->geo.host_size);
 	uint64_t samples[SAMPLES];
 	unsigned int count = choose_samples(q, samples);
-	struct tally t = { 0 };
-	struct qcow2_run run;
+	struct mapped_tally t = { 0 };
+	struct run run;
 	double ratio;
 
 	for (unsigned int i = 0; i < count; i++) {
-		(void)qcow2_map(q, samples[i], 1, false, &run, NULL);
+		(void)qcow2_map(&q->m, samples[i], 1, false, &run, NULL);
 	}
 	for (unsigned int i = 0; i < count; i++) {
-		uint64_t len = min_u64(span, q->img.size - samples[i]);
-		int r = count_data(q, samples[i], samples[i] + len, &t, e);
+		uint64_t len = min_u64(span, q->m.img.size - samples[i]);
+		int r = mapped_count(&q->m, samples[i], samples[i] + len, &t, e);
 
 		if (r < 0) {
 			return r;
@@ -304,22 +130,22 @@ static int estimate_data(struct qcow2 *q, uint64_t *ret, struct err *e)
 int qcow2_allocated(struct image *img, uint64_t *ret, struct err *e)
 {
 	struct qcow2 *q = (struct qcow2 *)img;
-	struct tally t = { .data = atomic_load(&q->allocated) };
+	struct mapped_tally t = { .data = atomic_load(&q->m.allocated) };
 	uint64_t backing = 0;
 	int r = 0;
 
 	if (t.data == UINT64_MAX) {
 		t.data = 0;
-		r = q->l2_bytes <= QCOW2_L2_SMALL ? count_data(q, 0, img->size, &t, e)
+		r = q->l2_bytes <= QCOW2_L2_SMALL ? mapped_count(&q->m, 0, img->size, &t, e)
 						  : estimate_data(q, &t.data, e);
-		if (r == 0 && q->backing) {
-			r = image_allocated(q->backing, &backing, e);
+		if (r == 0 && q->m.backing) {
+			r = image_allocated(q->m.backing, &backing, e);
 		}
 		if (r < 0) {
 			return r;
 		}
 		t.data = min_u64(t.data + backing, img->size);
-		atomic_store(&q->allocated, t.data);
+		atomic_store(&q->m.allocated, t.data);
 	}
 	*ret = t.data;
 	return 0;

@@ -16,16 +16,16 @@ static int at_guest(uint64_t off, int r, struct err *e)
 /* The L2 table for @off in *ret_l2. When there is none it is 0, and *ret is the whole run that the
  * page of the L1 table shows to be empty. */
 static int map_l1(struct qcow2 *q, uint64_t off, uint64_t len, bool wait, uint64_t *ret_l2,
-	struct qcow2_run *ret, struct err *e)
+	struct run *ret, struct err *e)
 {
 	uint64_t span = q->geo.cluster_size << q->geo.l2_bits;
 	uint64_t index = off / span;
 	uint64_t end = (index + 1) * span;
-	struct qcow2_words w;
+	struct table_words w;
 	uint64_t l2 = 0;
 	int r;
 
-	r = qcow2_tables_get(&q->tables, q->geo.l1_offset + index * 8, 8, wait, &w, e);
+	r = tables_get(&q->m.tables, q->geo.l1_offset + index * 8, 8, wait, &w, e);
 	if (r < 0) {
 		return at_guest(off, r, e);
 	}
@@ -36,13 +36,13 @@ static int map_l1(struct qcow2 *q, uint64_t off, uint64_t len, bool wait, uint64
 		}
 		end += span;
 	}
-	qcow2_tables_put(&q->tables, &w);
+	tables_put(&q->m.tables, &w);
 	if (r < 0) {
 		return at_guest(off, r, e);
 	}
 	*ret_l2 = l2;
-	*ret = (struct qcow2_run){
-		.kind = QCOW2_UNALLOCATED,
+	*ret = (struct run){
+		.kind = RUN_UNALLOCATED,
 		.offset = off,
 		.length = min_u64(end - off, len),
 		.host = EXTENT_NO_HOST,
@@ -59,9 +59,9 @@ static int piece_at(const struct qcow2 *q, const uint8_t *word, uint64_t off,
 		&q->geo, load_be64(word), bitmap, off & (q->geo.cluster_size - 1), ret, e);
 }
 
-static bool continues(const struct qcow2_run *run, const struct qcow2_piece *p)
+static bool continues(const struct run *run, const struct qcow2_piece *p)
 {
-	if (run->kind != p->kind || run->kind == QCOW2_COMPRESSED) {
+	if (run->kind != p->kind || run->kind == RUN_COMPRESSED) {
 		return false;
 	}
 	if (run->host == EXTENT_NO_HOST || p->host == EXTENT_NO_HOST) {
@@ -72,7 +72,7 @@ static bool continues(const struct qcow2_run *run, const struct qcow2_piece *p)
 
 /* Appends to @run what the words behind the first one add to it, up to @len bytes. */
 static void extend(
-	const struct qcow2 *q, const struct qcow2_words *w, uint64_t len, struct qcow2_run *run)
+	const struct qcow2 *q, const struct table_words *w, uint64_t len, struct run *run)
 {
 	uint64_t first = run->offset >> q->geo.cluster_bits;
 	uint64_t in_table = (1ULL << q->geo.l2_bits) - (first & ((1ULL << q->geo.l2_bits) - 1));
@@ -103,9 +103,9 @@ static void warn_once(struct qcow2 *q, uint64_t off)
 }
 
 /* Data must be in the file; the run ends where the file does. */
-static int check_host(const struct qcow2 *q, struct qcow2_run *run, struct err *e)
+static int check_host(const struct qcow2 *q, struct run *run, struct err *e)
 {
-	if (run->kind != QCOW2_DATA) {
+	if (run->kind != RUN_DATA) {
 		return 0;
 	}
 	if (run->host >= q->geo.host_size) {
@@ -119,26 +119,26 @@ static int check_host(const struct qcow2 *q, struct qcow2_run *run, struct err *
 }
 
 static int map_l2(struct qcow2 *q, uint64_t l2, uint64_t off, uint64_t len, bool wait,
-	struct qcow2_run *ret, struct err *e)
+	struct run *ret, struct err *e)
 {
 	uint64_t index = (off >> q->geo.cluster_bits) & ((1ULL << q->geo.l2_bits) - 1);
 	uint64_t pos = l2 + (index << q->geo.entry_bits);
-	struct qcow2_words w;
+	struct table_words w;
 	struct qcow2_piece p;
-	struct qcow2_run run = { 0 };
+	struct run run = { 0 };
 	int r;
 
-	r = qcow2_tables_get(&q->tables, pos, 1U << q->geo.entry_bits, wait, &w, e);
+	r = tables_get(&q->m.tables, pos, 1U << q->geo.entry_bits, wait, &w, e);
 	if (r < 0) {
 		return r;
 	}
 	r = piece_at(q, w.at, off, &p, e);
 	if (r == 0) {
-		run = (struct qcow2_run){ p.kind, off, p.length, p.host, p.host_length };
+		run = (struct run){ p.kind, off, p.length, p.host, p.host_length };
 		extend(q, &w, len, &run);
 		r = check_host(q, &run, e);
 	}
-	qcow2_tables_put(&q->tables, &w);
+	tables_put(&q->m.tables, &w);
 	if (r < 0) {
 		return err_wrap(e, r, "L2 entry at offset %" PRIu64, pos);
 	}
@@ -149,10 +149,11 @@ static int map_l2(struct qcow2 *q, uint64_t l2, uint64_t off, uint64_t len, bool
 	return 0;
 }
 
-int qcow2_map(struct qcow2 *q, uint64_t off, uint64_t len, bool wait, struct qcow2_run *ret,
-	struct err *e)
+int qcow2_map(
+	struct mapped *m, uint64_t off, uint64_t len, bool wait, struct run *ret, struct err *e)
 {
-	struct qcow2_run run;
+	struct qcow2 *q = (struct qcow2 *)m;
+	struct run run;
 	uint64_t l2 = 0;
 	int r = map_l1(q, off, len, wait, &l2, &run, e);
 

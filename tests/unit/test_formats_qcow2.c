@@ -256,6 +256,28 @@ static void prefetch_names_places_in_the_file_and_reads_nothing(void **state)
 	image_close(img);
 }
 
+/* As who writes an image with several threads leaves it. */
+static void prefetch_of_places_that_are_mixed_names_them_once(void **state)
+{
+	struct fake_image *f = make_file();
+	struct recorder *rec = record(f);
+	struct image *img;
+
+	(void)state;
+	for (uint64_t i = 0; i < 16; i += 2) {
+		put_cluster(f->data, L2 + i * 8, DATA + (i + 1) * CLUSTER, i * CLUSTER);
+		put_cluster(f->data, L2 + (i + 1) * 8, DATA + i * CLUSTER, (i + 1) * CLUSTER);
+	}
+	img = open_qcow2(&rec->img);
+	check_read(img, 0, 16 * CLUSTER);
+	rec->count = 0;
+	image_prefetch(img, 0, 16 * CLUSTER);
+	assert_int_equal(rec->count, 1);
+	assert_int_equal(rec->off[0], DATA);
+	assert_int_equal(rec->len[0], 16 * CLUSTER);
+	image_close(img);
+}
+
 static void failed_read_is_told_and_tried_again(void **state)
 {
 	struct fake_image *f = make_file();
@@ -462,6 +484,7 @@ int main(void)
 		cmocka_unit_test(neighbouring_streams_are_read_together),
 		cmocka_unit_test(places_apart_are_asked_for_before_the_first_is_read),
 		cmocka_unit_test(prefetch_names_places_in_the_file_and_reads_nothing),
+		cmocka_unit_test(prefetch_of_places_that_are_mixed_names_them_once),
 		cmocka_unit_test(failed_read_is_told_and_tried_again),
 		cmocka_unit_test(backing_file_is_read_asked_and_interrupted),
 		cmocka_unit_test(readers_of_one_place_share_table_and_decompression),

@@ -52,21 +52,21 @@ static void plain_entries_are_data_zero_or_nothing(void **state)
 
 	(void)state;
 	assert_int_equal(qcow2_entry_l2(&g, COPIED | 0x50000, 0, 0x1234, &p, NULL), 0);
-	assert_int_equal(p.kind, QCOW2_DATA);
+	assert_int_equal(p.kind, RUN_DATA);
 	assert_int_equal(p.host, 0x51234);
 	assert_int_equal(p.length, 0x10000 - 0x1234);
 	assert_false(p.odd);
 	assert_int_equal(qcow2_entry_l2(&g, 0x50001, 0, 0, &p, NULL), 0);
-	assert_int_equal(p.kind, QCOW2_ZERO);
+	assert_int_equal(p.kind, RUN_ZERO);
 	assert_int_equal(p.host, 0x50000);
 	assert_int_equal(qcow2_entry_l2(&g, 1, 0, 0, &p, NULL), 0);
-	assert_int_equal(p.kind, QCOW2_ZERO);
+	assert_int_equal(p.kind, RUN_ZERO);
 	assert_true(p.host == EXTENT_NO_HOST);
 	assert_int_equal(qcow2_entry_l2(&g, COPIED, 0, 0, &p, NULL), 0);
-	assert_int_equal(p.kind, QCOW2_UNALLOCATED);
+	assert_int_equal(p.kind, RUN_UNALLOCATED);
 	assert_true(p.host == EXTENT_NO_HOST);
 	assert_int_equal(qcow2_entry_l2(&g, 0x50002, 0, 0, &p, NULL), 0);
-	assert_int_equal(p.kind, QCOW2_DATA);
+	assert_int_equal(p.kind, RUN_DATA);
 	assert_true(p.odd);
 	assert_int_equal(qcow2_entry_l2(&g, 0x50200, 0, 0, &p, NULL), -EBADMSG);
 	g = geometry(16, false, 2);
@@ -82,7 +82,7 @@ static void compressed_entries_keep_within_the_file(void **state)
 	(void)state;
 	assert_int_equal(
 		qcow2_entry_l2(&g, COMPRESSED | 2ULL << width | 0x60123, 0, 0x8000, &p, NULL), 0);
-	assert_int_equal(p.kind, QCOW2_COMPRESSED);
+	assert_int_equal(p.kind, RUN_COMPRESSED);
 	assert_int_equal(p.host, 0x60123);
 	assert_int_equal(p.host_length, 3 * 512 - 0x123);
 	assert_int_equal(p.length, 0x8000);
@@ -125,23 +125,23 @@ static void subclusters_make_runs_of_one_kind(void **state)
 
 	(void)state;
 	assert_int_equal(qcow2_entry_l2(&g, COPIED | 0x50000, bitmap, 100, &p, NULL), 0);
-	assert_int_equal(p.kind, QCOW2_DATA);
+	assert_int_equal(p.kind, RUN_DATA);
 	assert_int_equal(p.host, 0x50000 + 100);
 	assert_int_equal(p.length, 4096 - 100);
 	assert_int_equal(qcow2_entry_l2(&g, COPIED | 0x50000, bitmap, 4096, &p, NULL), 0);
-	assert_int_equal(p.kind, QCOW2_ZERO);
+	assert_int_equal(p.kind, RUN_ZERO);
 	assert_int_equal(p.length, 2048);
 	assert_int_equal(qcow2_entry_l2(&g, COPIED | 0x50000, bitmap, 10000, &p, NULL), 0);
-	assert_int_equal(p.kind, QCOW2_UNALLOCATED);
+	assert_int_equal(p.kind, RUN_UNALLOCATED);
 	assert_int_equal(p.length, 31 * 2048 - 10000);
 	assert_int_equal(qcow2_entry_l2(&g, COPIED | 0x50000, bitmap, 65535, &p, NULL), 0);
-	assert_int_equal(p.kind, QCOW2_DATA);
+	assert_int_equal(p.kind, RUN_DATA);
 	assert_int_equal(p.length, 1);
 	/* The zero flag of a normal entry means nothing, and is odd only as the reserved bit. */
 	assert_int_equal(qcow2_entry_l2(&g, COPIED | 0x50001, bitmap, 0, &p, NULL), 0);
-	assert_int_equal(p.kind, QCOW2_DATA);
+	assert_int_equal(p.kind, RUN_DATA);
 	assert_int_equal(qcow2_entry_l2(&g, 0, 0, 0, &p, NULL), 0);
-	assert_int_equal(p.kind, QCOW2_UNALLOCATED);
+	assert_int_equal(p.kind, RUN_UNALLOCATED);
 	assert_int_equal(p.length, 65536);
 }
 
@@ -159,7 +159,7 @@ static void impossible_subclusters_are_refused(void **state)
 	/* A compressed cluster has no bitmap. */
 	assert_int_equal(
 		qcow2_entry_l2(&g, COMPRESSED | 0x60000, 1ULL << 40 | 1 << 8, 0, &p, NULL), 0);
-	assert_int_equal(p.kind, QCOW2_COMPRESSED);
+	assert_int_equal(p.kind, RUN_COMPRESSED);
 }
 
 int main(void)

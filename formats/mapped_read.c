@@ -4,8 +4,8 @@
 #include <string.h>
 
 #include "core/bytes.h"
-#include "formats/qcow2_cluster.h"
-#include "formats/qcow2_map.h"
+#include "formats/mapped.h"
+#include "formats/mapped_cluster.h"
 
 /* Places in the file closer together than this are one place to the image below. */
 #define HINT_GAP 65536U
@@ -14,16 +14,16 @@
 #define LOOK_AHEAD MIB(16)
 
 struct plan {
-	struct qcow2_run runs[QCOW2_CLUSTER_RUNS];
+	struct run runs[MAPPED_CLUSTER_RUNS];
 	unsigned int count;
 };
 
-static int make_plan(struct qcow2 *q, uint64_t off, uint64_t len, struct plan *ret, struct err *e)
+static int make_plan(struct mapped *m, uint64_t off, uint64_t len, struct plan *ret, struct err *e)
 {
 	ret->count = 0;
 	while (len > 0 && ret->count < ARRAY_SIZE(ret->runs)) {
-		struct qcow2_run *run = &ret->runs[ret->count];
-		int r = qcow2_map(q, off, len, true, run, e);
+		struct run *run = &ret->runs[ret->count];
+		int r = m->map->map(m, off, len, true, run, e);
 
 		if (r < 0) {
 			return r;
@@ -37,17 +37,17 @@ static int make_plan(struct qcow2 *q, uint64_t off, uint64_t len, struct plan *r
 
 /* Tells the image below of all places at once but the first, which is read right now: so their
  * round trips overlap. */
-static void hint(struct qcow2 *q, const struct plan *plan)
+static void hint(struct mapped *m, const struct plan *plan)
 {
 	uint64_t start = 0;
 	uint64_t end = 0;
 	bool first = true;
 
 	for (unsigned int i = 0; i < plan->count; i++) {
-		const struct qcow2_run *run = &plan->runs[i];
-		uint64_t length = run->kind == QCOW2_DATA ? run->length : run->host_length;
+		const struct run *run = &plan->runs[i];
+		uint64_t length = run->kind == RUN_DATA ? run->length : run->host_length;
 
-		if (run->kind != QCOW2_DATA && run->kind != QCOW2_COMPRESSED) {
+		if (run->kind != RUN_DATA && run->kind != RUN_COMPRESSED) {
 			continue;
 		}
 		if (run->host >= start && run->host <= end + HINT_GAP && end > 0) {
@@ -55,37 +55,37 @@ static void hint(struct qcow2 *q, const struct plan *plan)
 			continue;
 		}
 		if (end > 0 && !first) {
-			image_prefetch(q->img.below, start, end - start);
+			image_prefetch(m->img.below, start, end - start);
 		}
 		first = end == 0;
 		start = run->host;
 		end = run->host + length;
 	}
 	if (end > 0 && !first) {
-		image_prefetch(q->img.below, start, end - start);
+		image_prefetch(m->img.below, start, end - start);
 	}
 }
 
-static void look_ahead(struct qcow2 *q, uint64_t off)
+static void look_ahead(struct mapped *m, uint64_t off)
 {
-	uint64_t span = q->geo.cluster_size << q->geo.l2_bits;
-	struct qcow2_run run;
+	uint64_t span = m->table_span;
+	struct run run;
 
-	if (off < q->img.size && off / span != (off + LOOK_AHEAD) / span &&
-		off + LOOK_AHEAD < q->img.size) {
-		(void)qcow2_map(q, off + LOOK_AHEAD, 1, false, &run, NULL);
+	if (span > 0 && off < m->img.size && off / span != (off + LOOK_AHEAD) / span &&
+		off + LOOK_AHEAD < m->img.size) {
+		(void)m->map->map(m, off + LOOK_AHEAD, 1, false, &run, NULL);
 	}
 }
 
 /* A backing file may be shorter than the image: behind its end are zeros. */
-static int read_backing(struct qcow2 *q, const struct qcow2_run *run, uint8_t *buf, struct err *e)
+static int read_backing(struct mapped *m, const struct run *run, uint8_t *buf, struct err *e)
 {
 	uint64_t have = 0;
 	int r = 0;
 
-	if (q->backing && run->offset < q->backing->size) {
-		have = min_u64(run->length, q->backing->size - run->offset);
-		r = image_read_at(q->backing, buf, have, run->offset, e);
+	if (m->backing && run->offset < m->backing->size) {
+		have = min_u64(run->length, m->backing->size - run->offset);
+		r = image_read_at(m->backing, buf, have, run->offset, e);
 	}
 	memset(buf + have, 0, run->length - have);
 	return r;
@@ -94,47 +94,47 @@ static int read_backing(struct qcow2 *q, const struct qcow2_run *run, uint8_t *b
 /* Reads runs[0] and, when it is compressed, what is compressed behind it. Returns the number of
  * runs or an error. */
 static int read_runs(
-	struct qcow2 *q, const struct qcow2_run *runs, unsigned int n, uint8_t *buf, struct err *e)
+	struct mapped *m, const struct run *runs, unsigned int n, uint8_t *buf, struct err *e)
 {
 	unsigned int count = 1;
 	int r = 0;
 
 	switch (runs[0].kind) {
-	case QCOW2_UNALLOCATED:
-		r = read_backing(q, &runs[0], buf, e);
+	case RUN_UNALLOCATED:
+		r = read_backing(m, &runs[0], buf, e);
 		break;
-	case QCOW2_ZERO:
+	case RUN_ZERO:
 		memset(buf, 0, runs[0].length);
 		break;
-	case QCOW2_DATA:
-		r = image_read_at(q->img.below, buf, runs[0].length, runs[0].host, e);
+	case RUN_DATA:
+		r = image_read_at(m->img.below, buf, runs[0].length, runs[0].host, e);
 		break;
-	case QCOW2_COMPRESSED:
-		while (count < n && runs[count].kind == QCOW2_COMPRESSED) {
+	case RUN_COMPRESSED:
+		while (count < n && runs[count].kind == RUN_COMPRESSED) {
 			count++;
 		}
-		r = qcow2_cluster_read(q, runs, count, buf, e);
+		r = mapped_cluster_read(m, runs, count, buf, e);
 		break;
 	}
 	return r < 0 ? r : (int)count;
 }
 
-int qcow2_read_at(struct image *img, void *buf, size_t len, uint64_t off, struct err *e)
+int mapped_read_at(struct image *img, void *buf, size_t len, uint64_t off, struct err *e)
 {
-	struct qcow2 *q = (struct qcow2 *)img;
+	struct mapped *m = (struct mapped *)img;
 	bool local = img->below->flags & IMAGE_LOCAL;
 	uint8_t *p = buf;
 
 	while (len > 0) {
 		struct plan plan;
 		unsigned int i = 0;
-		int r = make_plan(q, off, len, &plan, e);
+		int r = make_plan(m, off, len, &plan, e);
 
 		if (r == 0 && !local) {
-			hint(q, &plan);
+			hint(m, &plan);
 		}
 		while (r >= 0 && i < plan.count) {
-			r = read_runs(q, &plan.runs[i], plan.count - i, p, e);
+			r = read_runs(m, &plan.runs[i], plan.count - i, p, e);
 			for (int n = 0; n < r; n++, i++) {
 				p += plan.runs[i].length;
 				off += plan.runs[i].length;
@@ -146,7 +146,7 @@ int qcow2_read_at(struct image *img, void *buf, size_t len, uint64_t off, struct
 		}
 	}
 	if (!local) {
-		look_ahead(q, off);
+		look_ahead(m, off);
 	}
 	return 0;
 }

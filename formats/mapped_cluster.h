@@ -1,24 +1,24 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Bytes of compressed clusters. */
-#ifndef FORMATS_QCOW2_CLUSTER_H
-#define FORMATS_QCOW2_CLUSTER_H
+#ifndef FORMATS_MAPPED_CLUSTER_H
+#define FORMATS_MAPPED_CLUSTER_H
 
 #include "core/err.h"
-#include "formats/qcow2_map.h"
+#include "formats/mapped.h"
 
 /* Runs that one call takes. */
-#define QCOW2_CLUSTER_RUNS 64U
+#define MAPPED_CLUSTER_RUNS 64U
 
 /* Decompressed clusters of which only a part was wanted are kept, up to so many bytes. */
-#define QCOW2_CLUSTERS_MAX MIB(16)
+#define MAPPED_CLUSTERS_MAX MIB(16)
 
 /*
- * Reads @n (at most QCOW2_CLUSTER_RUNS) COMPRESSED runs, each beginning where the one before ends,
+ * Reads @n (at most MAPPED_CLUSTER_RUNS) COMPRESSED runs, each beginning where the one before ends,
  * into @buf. Streams that are neighbours in the file are read together. A cluster that is wanted
  * whole is decompressed into @buf; of one that is wanted in part, the rest is kept for whoever
  * comes next, and readers that come at the same time decompress it once.
  */
-int qcow2_cluster_read(
-	struct qcow2 *q, const struct qcow2_run *runs, unsigned int n, uint8_t *buf, struct err *e);
+int mapped_cluster_read(
+	struct mapped *m, const struct run *runs, unsigned int n, uint8_t *buf, struct err *e);
 
 #endif

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Pages of the file that hold L1 and L2 tables. */
-#include "formats/qcow2_tables.h"
+/* Pages of the file that hold tables. */
+#include "formats/tables.h"
 
 #include <assert.h>
 #include <errno.h>
@@ -11,22 +11,22 @@
 #include "core/bytes.h"
 #include "core/cleanup.h"
 
-int qcow2_tables_init(struct qcow2_tables *t, struct image *file)
+int tables_init(struct tables *t, struct image *file, size_t memory)
 {
 	t->file = file;
-	return memo_new(QCOW2_PAGE, QCOW2_PAGES_MAX, &t->pages);
+	return memo_new(TABLES_PAGE, memory, &t->pages);
 }
 
-void qcow2_tables_clear(struct qcow2_tables *t)
+void tables_clear(struct tables *t)
 {
 	memo_free(t->pages);
 	t->pages = NULL;
 }
 
-static int fill_page(struct qcow2_tables *t, struct memo_item *page, struct err *e)
+static int fill_page(struct tables *t, struct memo_item *page, struct err *e)
 {
-	uint64_t off = page->key * QCOW2_PAGE;
-	size_t len = min_u64(QCOW2_PAGE, t->file->size - off);
+	uint64_t off = page->key * TABLES_PAGE;
+	size_t len = min_u64(TABLES_PAGE, t->file->size - off);
 	struct err err = { 0 };
 	int r = image_read_at(t->file, page->data, len, off, &err);
 
@@ -43,7 +43,7 @@ static int fill_page(struct qcow2_tables *t, struct memo_item *page, struct err 
 	return 0;
 }
 
-static int load_page(struct qcow2_tables *t, uint64_t number, struct memo_item **ret, struct err *e)
+static int load_page(struct tables *t, uint64_t number, struct memo_item **ret, struct err *e)
 {
 	switch (memo_claim(t->pages, number, ret)) {
 	case MEMO_READY:
@@ -58,17 +58,17 @@ static int load_page(struct qcow2_tables *t, uint64_t number, struct memo_item *
 	return err_set(e, -ENOMEM, "out of memory");
 }
 
-static void hint_page(struct qcow2_tables *t, uint64_t number)
+static void hint_page(struct tables *t, uint64_t number)
 {
 	if (!memo_has(t->pages, number)) {
-		image_prefetch(t->file, number * QCOW2_PAGE, QCOW2_PAGE);
+		image_prefetch(t->file, number * TABLES_PAGE, TABLES_PAGE);
 	}
 }
 
-int qcow2_tables_get(struct qcow2_tables *t, uint64_t off, size_t need, bool wait,
-	struct qcow2_words *ret, struct err *e)
+int tables_get(struct tables *t, uint64_t off, size_t need, bool wait, struct table_words *ret,
+	struct err *e)
 {
-	size_t in_page = off % QCOW2_PAGE;
+	size_t in_page = off % TABLES_PAGE;
 	struct memo_item *page;
 	int r;
 
@@ -79,14 +79,14 @@ int qcow2_tables_get(struct qcow2_tables *t, uint64_t off, size_t need, bool wai
 			off, t->file->size);
 	}
 	if (wait) {
-		r = load_page(t, off / QCOW2_PAGE, &page, e);
+		r = load_page(t, off / TABLES_PAGE, &page, e);
 		if (r < 0) {
 			return r;
 		}
 	} else {
-		page = memo_find(t->pages, off / QCOW2_PAGE);
+		page = memo_find(t->pages, off / TABLES_PAGE);
 		if (!page) {
-			hint_page(t, off / QCOW2_PAGE);
+			hint_page(t, off / TABLES_PAGE);
 			return -EAGAIN;
 		}
 	}
@@ -96,16 +96,16 @@ int qcow2_tables_get(struct qcow2_tables *t, uint64_t off, size_t need, bool wai
 	return 0;
 }
 
-void qcow2_tables_put(struct qcow2_tables *t, struct qcow2_words *w)
+void tables_put(struct tables *t, struct table_words *w)
 {
 	memo_put(t->pages, w->page);
 	w->page = NULL;
 }
 
-int qcow2_tables_preload(struct qcow2_tables *t, uint64_t off, uint64_t len, struct err *e)
+int tables_preload(struct tables *t, uint64_t off, uint64_t len, struct err *e)
 {
-	uint64_t start = round_down(off, QCOW2_PAGE);
-	uint64_t end = min_u64(round_up(off + len, QCOW2_PAGE), t->file->size);
+	uint64_t start = round_down(off, TABLES_PAGE);
+	uint64_t end = min_u64(round_up(off + len, TABLES_PAGE), t->file->size);
 	CLEANUP_FREE uint8_t *buf = malloc(end - start);
 	int r;
 
@@ -116,10 +116,10 @@ int qcow2_tables_preload(struct qcow2_tables *t, uint64_t off, uint64_t len, str
 	if (r < 0) {
 		return err_wrap(e, r, "cannot read tables at offset %" PRIu64, start);
 	}
-	for (uint64_t at = start; at < end; at += QCOW2_PAGE) {
-		size_t n = min_u64(QCOW2_PAGE, end - at);
+	for (uint64_t at = start; at < end; at += TABLES_PAGE) {
+		size_t n = min_u64(TABLES_PAGE, end - at);
 		struct memo_item *page;
-		enum memo_claim c = memo_claim(t->pages, at / QCOW2_PAGE, &page);
+		enum memo_claim c = memo_claim(t->pages, at / TABLES_PAGE, &page);
 
 		assert(c != MEMO_THEIRS);
 		if (c == MEMO_MINE) {

@@ -1,12 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Deflate with libdeflate and zlib, zstd with libzstd, and the pool of decoders. */
+/* Deflate with libdeflate and zlib, zlib streams with libdeflate, zstd with libzstd; and the pool
+ * of decoders. */
 #define ZLIB_CONST
-#include "formats/qcow2_decode.h"
+#include "formats/codec.h"
 
 #include <errno.h>
 #include <libdeflate.h>
 #include <pthread.h>
 #include <stdlib.h>
+#include <string.h>
 #include <zlib.h>
 #include <zstd.h>
 
@@ -26,36 +28,35 @@
  * for what the highest usual level takes: 8 MiB. */
 #define ZSTD_WINDOW_LOG 23
 
-struct qcow2_decoder {
-	enum qcow2_compression compression;
+struct codec_decoder {
+	enum codec_kind kind;
 	size_t cluster_size;
 	struct libdeflate_decompressor *deflate;
 	ZSTD_DCtx *zstd;
 	uint8_t *room;
 	size_t room_size;
-	struct qcow2_decoder *next;
+	struct codec_decoder *next;
 };
 
-struct qcow2_codec {
-	enum qcow2_compression compression;
+struct codec {
+	enum codec_kind kind;
 	size_t cluster_size;
 	unsigned int busy_max;
 	pthread_mutex_t lock; /* protects what follows */
 	pthread_cond_t given; /* back */
-	struct qcow2_decoder *idle;
+	struct codec_decoder *idle;
 	unsigned int idle_count;
 	unsigned int busy;
 };
 
-int qcow2_codec_new(
-	enum qcow2_compression compression, size_t cluster_size, struct qcow2_codec **ret)
+int codec_new(enum codec_kind kind, size_t cluster_size, struct codec **ret)
 {
-	struct qcow2_codec *c = calloc(1, sizeof(*c));
+	struct codec *c = calloc(1, sizeof(*c));
 
 	if (!c) {
 		return -ENOMEM;
 	}
-	c->compression = compression;
+	c->kind = kind;
 	c->cluster_size = cluster_size;
 	c->busy_max =
 		(unsigned int)max_u64(BUSY_MIN, min_u64(BUSY_MAX, BUSY_BYTES / (2 * cluster_size)));
@@ -65,7 +66,7 @@ int qcow2_codec_new(
 	return 0;
 }
 
-static void decoder_free(struct qcow2_decoder *d)
+static void decoder_free(struct codec_decoder *d)
 {
 	if (d->deflate) {
 		libdeflate_free_decompressor(d->deflate);
@@ -75,16 +76,16 @@ static void decoder_free(struct qcow2_decoder *d)
 	free(d);
 }
 
-static struct qcow2_decoder *decoder_new(const struct qcow2_codec *c)
+static struct codec_decoder *decoder_new(const struct codec *c)
 {
-	struct qcow2_decoder *d = calloc(1, sizeof(*d));
+	struct codec_decoder *d = calloc(1, sizeof(*d));
 
 	if (!d) {
 		return NULL;
 	}
-	d->compression = c->compression;
+	d->kind = c->kind;
 	d->cluster_size = c->cluster_size;
-	if (c->compression == QCOW2_ZLIB) {
+	if (c->kind != CODEC_ZSTD) {
 		d->deflate = libdeflate_alloc_decompressor();
 	} else {
 		d->zstd = ZSTD_createDCtx();
@@ -99,13 +100,13 @@ static struct qcow2_decoder *decoder_new(const struct qcow2_codec *c)
 	return d;
 }
 
-void qcow2_codec_free(struct qcow2_codec *c)
+void codec_free(struct codec *c)
 {
 	if (!c) {
 		return;
 	}
 	while (c->idle) {
-		struct qcow2_decoder *d = c->idle;
+		struct codec_decoder *d = c->idle;
 
 		c->idle = d->next;
 		decoder_free(d);
@@ -116,9 +117,9 @@ void qcow2_codec_free(struct qcow2_codec *c)
 }
 
 /* Waits for its turn; NULL: there is no idle one, but a new one may be made. */
-static struct qcow2_decoder *begin_use(struct qcow2_codec *c)
+static struct codec_decoder *begin_use(struct codec *c)
 {
-	struct qcow2_decoder *d;
+	struct codec_decoder *d;
 	LOCK_SCOPE(&c->lock);
 
 	while (c->busy >= c->busy_max) {
@@ -134,7 +135,7 @@ static struct qcow2_decoder *begin_use(struct qcow2_codec *c)
 }
 
 /* True: @d is kept for the next one. */
-static bool end_use(struct qcow2_codec *c, struct qcow2_decoder *d)
+static bool end_use(struct codec *c, struct codec_decoder *d)
 {
 	LOCK_SCOPE(&c->lock);
 
@@ -149,9 +150,9 @@ static bool end_use(struct qcow2_codec *c, struct qcow2_decoder *d)
 	return true;
 }
 
-struct qcow2_decoder *qcow2_codec_take(struct qcow2_codec *c)
+struct codec_decoder *codec_take(struct codec *c)
 {
-	struct qcow2_decoder *d = begin_use(c);
+	struct codec_decoder *d = begin_use(c);
 
 	if (!d) {
 		d = decoder_new(c);
@@ -162,7 +163,7 @@ struct qcow2_decoder *qcow2_codec_take(struct qcow2_codec *c)
 	return d;
 }
 
-void qcow2_codec_give(struct qcow2_codec *c, struct qcow2_decoder *d)
+void codec_give(struct codec *c, struct codec_decoder *d)
 {
 	if (d->room_size > ROOM_KEEP) {
 		free(d->room);
@@ -174,7 +175,7 @@ void qcow2_codec_give(struct qcow2_codec *c, struct qcow2_decoder *d)
 	}
 }
 
-uint8_t *qcow2_decoder_room(struct qcow2_decoder *d, size_t n)
+uint8_t *codec_decoder_room(struct codec_decoder *d, size_t n)
 {
 	if (n > d->room_size) {
 		free(d->room);
@@ -202,7 +203,7 @@ static int inflate_slowly(const uint8_t *in, size_t len, uint8_t *out, size_t wa
 											: -EBADMSG;
 }
 
-static int run_deflate(struct qcow2_decoder *d, const uint8_t *in, size_t len, uint8_t *out)
+static int run_deflate(struct codec_decoder *d, const uint8_t *in, size_t len, uint8_t *out)
 {
 	if (libdeflate_deflate_decompress(d->deflate, in, len, out, d->cluster_size, NULL) ==
 		LIBDEFLATE_SUCCESS) {
@@ -212,7 +213,7 @@ static int run_deflate(struct qcow2_decoder *d, const uint8_t *in, size_t len, u
 }
 
 /* Piece by piece, for what is not exactly one frame of one cluster. */
-static int unzstd_slowly(struct qcow2_decoder *d, const uint8_t *in, size_t len, uint8_t *out)
+static int unzstd_slowly(struct codec_decoder *d, const uint8_t *in, size_t len, uint8_t *out)
 {
 	ZSTD_inBuffer src = { .src = in, .size = len };
 	ZSTD_outBuffer dst = { .size = d->cluster_size };
@@ -231,7 +232,7 @@ static int unzstd_slowly(struct qcow2_decoder *d, const uint8_t *in, size_t len,
 	return 0;
 }
 
-static int run_zstd(struct qcow2_decoder *d, const uint8_t *in, size_t len, uint8_t *out)
+static int run_zstd(struct codec_decoder *d, const uint8_t *in, size_t len, uint8_t *out)
 {
 	size_t frame = ZSTD_findFrameCompressedSize(in, len);
 
@@ -242,8 +243,31 @@ static int run_zstd(struct qcow2_decoder *d, const uint8_t *in, size_t len, uint
 	return unzstd_slowly(d, in, len, out);
 }
 
-int qcow2_decoder_run(struct qcow2_decoder *d, const uint8_t *in, size_t len, uint8_t *out)
+/* All of the stream has to fit, because its checksum stands at its end. */
+static int run_zlib(
+	struct codec_decoder *d, const uint8_t *in, size_t len, uint8_t *out, size_t need)
 {
-	return d->compression == QCOW2_ZLIB ? run_deflate(d, in, len, out)
-					    : run_zstd(d, in, len, out);
+	size_t got = 0;
+
+	if (libdeflate_zlib_decompress(d->deflate, in, len, out, d->cluster_size, &got) !=
+			LIBDEFLATE_SUCCESS ||
+		got < need) {
+		return -EBADMSG;
+	}
+	memset(out + got, 0, d->cluster_size - got);
+	return 0;
+}
+
+int codec_decoder_run(
+	struct codec_decoder *d, const uint8_t *in, size_t len, uint8_t *out, size_t need)
+{
+	switch (d->kind) {
+	case CODEC_DEFLATE:
+		return run_deflate(d, in, len, out);
+	case CODEC_ZLIB:
+		return run_zlib(d, in, len, out, need);
+	case CODEC_ZSTD:
+		break;
+	}
+	return run_zstd(d, in, len, out);
 }
