@@ -11,6 +11,10 @@
 #include "formats/probe.h"
 #include "formats/qcow2.h"
 #include "formats/raw.h"
+#include "formats/vdi.h"
+#include "formats/vhd.h"
+#include "formats/vhdx.h"
+#include "formats/vmdk.h"
 
 /* A smaller thing is no disk: it has not even one sector. */
 #define SMALLEST_DISK 512U
@@ -31,10 +35,10 @@ static const struct format formats[] = {
 	{ "qcow", probe_qcow, NULL, "format qcow (version 1) is not supported, only qcow2",
 		-ENOTSUP },
 	{ "qed", probe_qed, NULL, NULL, 0 },
-	{ "vmdk", probe_vmdk, NULL, NULL, 0 },
-	{ "vhdx", probe_vhdx, NULL, NULL, 0 },
-	{ "vhd", probe_vhd, NULL, NULL, 0 },
-	{ "vdi", probe_vdi, NULL, NULL, 0 },
+	{ "vmdk", probe_vmdk, vmdk_open, NULL, 0 },
+	{ "vhdx", probe_vhdx, vhdx_open, NULL, 0 },
+	{ "vhd", probe_vhd, vhd_open, NULL, 0 },
+	{ "vdi", probe_vdi, vdi_open, NULL, 0 },
 	{ "parallels", probe_parallels, NULL, NULL, 0 },
 	{ "gzip", probe_gzip, NULL, NULL, 0 },
 	{ "xz", probe_xz, NULL, NULL, 0 },
@@ -61,10 +65,29 @@ static const struct format *find(const char *name)
 }
 
 /* Only a fixed VHD has its magic at the end and nowhere else: whole sectors of disk and one more.
- * Everybody else is spared the read of the tail. */
-static bool tail_matters(uint64_t size)
+ * Where the tail costs a round trip, disks of whole MiB, which is what others are as a rule, are
+ * spared its reading; as is always what must be decoded from its beginning for it. */
+static bool tail_matters(struct image *img)
 {
-	return size % 4096 == 512 && size > PROBE_HEAD;
+	uint64_t off;
+	uint64_t len;
+
+	if (img->size % 512 != 0 || img->size <= PROBE_HEAD ||
+		(img->flags & IMAGE_SIZE_PROVISIONAL) ||
+		(img->size % MIB(1) == 0 && !(img->flags & IMAGE_LOCAL))) {
+		return false;
+	}
+	return image_unit_at(img, img->size - 512, &off, &len, NULL) == 0 && len <= MIB(64);
+}
+
+static const struct format *recognise(const struct probe_view *v)
+{
+	size_t i = 0;
+
+	while (formats[i].probe && !formats[i].probe(v)) {
+		i++;
+	}
+	return &formats[i];
 }
 
 static int probe(struct image *img, const struct format **ret, struct err *e)
@@ -72,20 +95,22 @@ static int probe(struct image *img, const struct format **ret, struct err *e)
 	uint8_t head[PROBE_HEAD];
 	uint8_t tail[512];
 	struct probe_view v = { .head = head, .len = min_u64(img->size, PROBE_HEAD) };
-	size_t i = 0;
+	const struct format *f;
 	int r = image_read_at(img, head, v.len, 0, e);
 
-	if (r == 0 && tail_matters(img->size)) {
-		r = image_read_at(img, tail, sizeof(tail), img->size - sizeof(tail), e);
-		v.tail = tail;
-	}
 	if (r < 0) {
 		return r;
 	}
-	while (formats[i].probe && !formats[i].probe(&v)) {
-		i++;
+	f = recognise(&v);
+	if (!f->probe && tail_matters(img)) {
+		r = image_read_at(img, tail, sizeof(tail), img->size - sizeof(tail), e);
+		if (r < 0) {
+			return r;
+		}
+		v.tail = tail;
+		f = recognise(&v);
 	}
-	*ret = &formats[i];
+	*ret = f;
 	return 0;
 }
 
@@ -165,5 +190,5 @@ bool format_is_known(const char *name)
 
 const char *format_names(void)
 {
-	return "raw, qcow2";
+	return "raw, qcow2, vmdk, vhd, vhdx, vdi";
 }

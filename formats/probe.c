@@ -29,10 +29,34 @@ bool probe_qed(const struct probe_view *v)
 	return holds(v, 0, "QED\0", 4);
 }
 
+/* Where the line behind the one at @at begins. */
+static size_t next_line(const struct probe_view *v, size_t at)
+{
+	while (at < v->len && v->head[at] != '\n') {
+		at++;
+	}
+	return at + 1;
+}
+
+/* A descriptor begins with comments and empty lines and goes on with its version. */
+static bool is_vmdk_descriptor(const struct probe_view *v)
+{
+	size_t at = 0;
+
+	if (!holds(v, 0, "#", 1)) {
+		return false;
+	}
+	while (at < v->len && strchr("# \t\r\n", v->head[at]) && v->head[at]) {
+		at = next_line(v, at);
+	}
+	return holds(v, at, "version=", 8) && v->len > at + 8 && v->head[at + 8] >= '1' &&
+	       v->head[at + 8] <= '3';
+}
+
 bool probe_vmdk(const struct probe_view *v)
 {
 	return holds(v, 0, "KDMV", 4) || holds(v, 0, "COWD", 4) ||
-	       holds(v, 0, "# Disk DescriptorFile", 21);
+	       holds(v, 0, "# Disk DescriptorFile", 21) || is_vmdk_descriptor(v);
 }
 
 bool probe_vhdx(const struct probe_view *v)

@@ -11,6 +11,7 @@ import struct
 
 import pytest
 
+from disks import damage
 from imgcat import (COPIED, OFFSET_MASK, Qcow2, append, check_same, content, imgcat, part,
                     poke, refusal)
 from util import KIB, MIB, assert_bytes, run, seeded_bytes
@@ -441,3 +442,15 @@ def test_overflowing_tables(v3):
                 poke(v3, 20, struct.pack(">IQ", bits, size))
                 poke(v3, 36, struct.pack(">I", entries))
                 assert refusal(v3)
+
+
+@pytest.mark.parametrize("name", ["v3", "zlib", "zstd"])
+def test_damage(lab, name):
+    """Cut anywhere, any bit flipped: refused, an error, or right where it is right."""
+    damage(f"{lab}/{name}.qcow2", "qcow2", 20, 100)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["v3", "zlib", "zstd"])
+def test_much_damage(lab, name):
+    damage(f"{lab}/{name}.qcow2", "qcow2", 100, 1000)

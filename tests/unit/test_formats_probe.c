@@ -37,6 +37,9 @@ static void formats_are_recognised_by_their_first_bytes(void **state)
 		{ "vmdk", 0, 4, "KDMV" },
 		{ "vmdk", 0, 4, "COWD" },
 		{ "vmdk", 0, 21, "# Disk DescriptorFile" },
+		{ "vmdk", 0, 27, "# a comment\r\n\n  \nversion=1\n" },
+		{ "raw", 0, 22, "# a comment\nversion=9\n" },
+		{ "raw", 0, 10, "version=1\n" },
 		{ "vhdx", 0, 8, "vhdxfile" },
 		{ "vhd", 0, 8, "conectix" },
 		{ "vdi", 64, 4, "\x7f\x10\xda\xbe" },
@@ -109,14 +112,14 @@ static void fixed_vhd_is_recognised_by_its_footer(void **state)
 
 static void recognised_but_unreadable_formats_are_refused_by_name(void **state)
 {
-	struct image *img = image_with(8192, 0, "\x1f\x8b\x08", 3);
+	struct image *img = image_with(8192, 0, "7z\xbc\xaf\x27\x1c", 6);
 	const struct format_opts opts = { 0 };
 	struct image *top = NULL;
 	struct err e;
 
 	(void)state;
 	assert_int_equal(format_open(img, &opts, &top, &e), -ENOTSUP);
-	assert_non_null(strstr(e.text, "gzip"));
+	assert_non_null(strstr(e.text, "7z"));
 	assert_null(top);
 	image_close(img);
 }
@@ -193,7 +196,7 @@ static void unknown_format_names_are_refused(void **state)
 	(void)state;
 	assert_true(format_is_known("raw"));
 	assert_false(format_is_known("floppy"));
-	assert_false(format_is_known("gzip"));
+	assert_false(format_is_known("bzip2"));
 	assert_int_equal(format_open(img, &opts, &top, &e), -ENOTSUP);
 	assert_non_null(strstr(e.text, "floppy"));
 	assert_non_null(strstr(format_names(), "raw"));
