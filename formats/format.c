@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "core/bytes.h"
+#include "formats/gzip.h"
 #include "formats/probe.h"
 #include "formats/qcow2.h"
 #include "formats/raw.h"
@@ -19,9 +20,13 @@
 /* A smaller thing is no disk: it has not even one sector. */
 #define SMALLEST_DISK 512U
 
+/* Of what a container holds, so much at most is looked for by a disk format. */
+#define ROOM_MOST (8 * GIB(1024))
+
 struct format {
 	const char *name;
 	probe_fn *probe; /* NULL: fits everything; the last row */
+	bool container;  /* what it holds is recognised anew */
 
 	/* NULL: recognised, so that it is not mistaken for a disk, and refused. */
 	int (*open)(struct image *below, const struct format_opts *opts, struct image **ret,
@@ -31,37 +36,48 @@ struct format {
 };
 
 static const struct format formats[] = {
-	{ "qcow2", probe_qcow2, qcow2_open, NULL, 0 },
-	{ "qcow", probe_qcow, NULL, "format qcow (version 1) is not supported, only qcow2",
+	{ "qcow2", probe_qcow2, false, qcow2_open, NULL, 0 },
+	{ "qcow", probe_qcow, false, NULL, "format qcow (version 1) is not supported, only qcow2",
 		-ENOTSUP },
-	{ "qed", probe_qed, NULL, NULL, 0 },
-	{ "vmdk", probe_vmdk, vmdk_open, NULL, 0 },
-	{ "vhdx", probe_vhdx, vhdx_open, NULL, 0 },
-	{ "vhd", probe_vhd, vhd_open, NULL, 0 },
-	{ "vdi", probe_vdi, vdi_open, NULL, 0 },
-	{ "parallels", probe_parallels, NULL, NULL, 0 },
-	{ "gzip", probe_gzip, NULL, NULL, 0 },
-	{ "xz", probe_xz, NULL, NULL, 0 },
-	{ "zstd", probe_zstd, NULL, NULL, 0 },
-	{ "bzip2", probe_bzip2, NULL, NULL, 0 },
-	{ "lzma", probe_lzma, NULL, NULL, 0 },
-	{ "lz4", probe_lz4, NULL, NULL, 0 },
-	{ "zip", probe_zip, NULL, NULL, 0 },
-	{ "7z", probe_7z, NULL, NULL, 0 },
-	{ "tar", probe_tar, NULL, NULL, 0 },
-	{ "html", probe_html, NULL, "this is a web page, not a disk image", -EBADMSG },
-	{ "xml", probe_xml, NULL, "this is an XML document, not a disk image", -EBADMSG },
-	{ "raw", NULL, raw_open, NULL, 0 },
+	{ "qed", probe_qed, false, NULL, NULL, 0 },
+	{ "vmdk", probe_vmdk, false, vmdk_open, NULL, 0 },
+	{ "vhdx", probe_vhdx, false, vhdx_open, NULL, 0 },
+	{ "vhd", probe_vhd, false, vhd_open, NULL, 0 },
+	{ "vdi", probe_vdi, false, vdi_open, NULL, 0 },
+	{ "parallels", probe_parallels, false, NULL, NULL, 0 },
+	{ "gzip", probe_gzip, true, gzip_open, NULL, 0 },
+	{ "xz", probe_xz, false, NULL, NULL, 0 },
+	{ "zstd", probe_zstd, false, NULL, NULL, 0 },
+	{ "bzip2", probe_bzip2, false, NULL, NULL, 0 },
+	{ "lzma", probe_lzma, false, NULL, NULL, 0 },
+	{ "lz4", probe_lz4, false, NULL, NULL, 0 },
+	{ "zip", probe_zip, false, NULL, NULL, 0 },
+	{ "7z", probe_7z, false, NULL, NULL, 0 },
+	{ "tar", probe_tar, false, NULL, NULL, 0 },
+	{ "html", probe_html, false, NULL, "this is a web page, not a disk image", -EBADMSG },
+	{ "xml", probe_xml, false, NULL, "this is an XML document, not a disk image", -EBADMSG },
+	{ "raw", NULL, false, raw_open, NULL, 0 },
 };
 
-static const struct format *find(const char *name)
+/* The format that the first part of @names, up to a '+', names. */
+static const struct format *find(const char *names)
 {
+	size_t n = strcspn(names, "+");
+
 	for (size_t i = 0; i < ARRAY_SIZE(formats); i++) {
-		if (strcmp(formats[i].name, name) == 0) {
+		if (strncmp(formats[i].name, names, n) == 0 && !formats[i].name[n]) {
 			return &formats[i];
 		}
 	}
 	return NULL;
+}
+
+/* What stands behind the first part, or NULL. */
+static const char *behind(const char *names)
+{
+	const char *plus = names ? strchr(names, '+') : NULL;
+
+	return plus ? plus + 1 : NULL;
 }
 
 /* Only a fixed VHD has its magic at the end and nowhere else: whole sectors of disk and one more.
@@ -136,17 +152,16 @@ static int refuse(const struct format *f, struct err *e)
 }
 
 /* The format that the user or the bytes name. */
-static int choose(struct image *below, const struct format_opts *opts, const struct format **ret,
-	struct err *e)
+static int choose(struct image *below, const char *forced, const struct format **ret, struct err *e)
 {
 	const struct format *f = NULL;
 	int r;
 
-	if (opts->format) {
-		f = find(opts->format);
+	if (forced) {
+		f = find(forced);
 		if (!f || !f->open) {
-			return err_set(e, -ENOTSUP, "format %s is not supported, only %s",
-				opts->format, format_names());
+			return err_set(e, -ENOTSUP, "format %s is not supported, only %s", forced,
+				format_names());
 		}
 		*ret = f;
 		return 0;
@@ -168,27 +183,136 @@ static int choose(struct image *below, const struct format_opts *opts, const str
 	return 0;
 }
 
-int format_open(
-	struct image *below, const struct format_opts *opts, struct image **ret, struct err *e)
+/* A container in a container has its index at its end: where that is has to be known, whatever it
+ * costs. */
+static int find_end(struct image *decoded, struct err *e)
+{
+	uint64_t size;
+	int r = image_stream_at(decoded, 0, decoded->size, image_sink_none, NULL, e);
+
+	if (r == 0 && image_final_size(decoded, &size) < 0) {
+		r = err_set(e, -EIO, "%s: the end was not found", decoded->ops->name);
+	}
+	if (r == 0) {
+		decoded->size = size;
+		decoded->bound = size;
+		decoded->flags &= ~IMAGE_SIZE_PROVISIONAL;
+	}
+	return r;
+}
+
+/* A disk format says itself how long it is, maybe longer than was guessed. No more than file
+ * systems take as the size of the file that it is kept in. */
+static int make_room(struct image *decoded, const char *forced, struct err *e)
 {
 	const struct format *f = NULL;
-	int r = choose(below, opts, &f, e);
+	int r;
+
+	if (!(decoded->flags & IMAGE_SIZE_PROVISIONAL)) {
+		return 0;
+	}
+	r = choose(decoded, forced, &f, e);
+	if (r == 0 && f && f->container) {
+		r = find_end(decoded, e);
+	} else if (r == 0 && f && f->probe) {
+		decoded->size = min_u64(decoded->bound, max_u64(decoded->size, ROOM_MOST));
+	}
+	return r;
+}
+
+/* Opens a container over *image, and what keeps its content over that. *image is then the topmost
+ * layer, also on failure, and opts the options for what is inside. */
+static int enter(
+	const struct format *f, struct format_opts *opts, struct image **image, struct err *e)
+{
+	struct image *decoded = NULL;
+	struct image *kept = NULL;
+	int r = f->open(*image, opts, &decoded, e);
 
 	if (r < 0) {
 		return r;
 	}
-	assert(f);
-	return f->open(below, opts, ret, e);
+	assert(decoded);
+	*image = decoded;
+	opts->format = behind(opts->format);
+	opts->blobs = NULL;
+	r = make_room(decoded, opts->format, e);
+	if (r == 0 && opts->keep) {
+		r = opts->keep(opts->ctx, decoded, f->name, &kept, &opts->blobs, e);
+		*image = r == 0 ? kept : decoded;
+	}
+	return r;
+}
+
+static int enter_another(unsigned int *containers, const struct format *f, struct format_opts *opts,
+	struct image **image, struct err *e)
+{
+	if (++*containers > FORMAT_CHAIN_MAX) {
+		return err_set(
+			e, -ENOTSUP, "more than %d containers in each other", FORMAT_CHAIN_MAX);
+	}
+	return enter(f, opts, image, e);
+}
+
+/* Closes the layers from @top down to, and not with, @below. */
+static void close_above(struct image *top, struct image *below)
+{
+	struct image *last = top;
+
+	if (top == below) {
+		return;
+	}
+	while (last->below != below) {
+		last = last->below;
+	}
+	last->borrows_below = true;
+	image_close(top);
+}
+
+int format_open(
+	struct image *below, const struct format_opts *opts, struct image **ret, struct err *e)
+{
+	struct format_opts mine = *opts;
+	struct image *image = below;
+	const struct format *f = NULL;
+	unsigned int containers = 0;
+	int r = choose(image, mine.format, &f, e);
+
+	while (r == 0 && f->container) {
+		r = enter_another(&containers, f, &mine, &image, e);
+		r = r < 0 ? r : choose(image, mine.format, &f, e);
+	}
+	if (r == 0) {
+		r = f->open(image, &mine, ret, e);
+	}
+	if (r < 0) {
+		close_above(image, below);
+	}
+	return r;
+}
+
+bool format_is_container(const char *name)
+{
+	const struct format *f = find(name);
+
+	return f && f->container;
 }
 
 bool format_is_known(const char *name)
 {
 	const struct format *f = find(name);
 
+	while (f && f->open && behind(name)) {
+		if (!f->container) {
+			return false; /* nothing is in a disk */
+		}
+		name = behind(name);
+		f = find(name);
+	}
 	return f && f->open;
 }
 
 const char *format_names(void)
 {
-	return "raw, qcow2, vmdk, vhd, vhdx, vdi";
+	return "raw, qcow2, vmdk, vhd, vhdx, vdi, gzip";
 }

@@ -35,6 +35,17 @@ static int raw_extent_at(struct image *img, uint64_t off, struct extent *ret, st
 	return 0;
 }
 
+static int raw_unit_at(
+	struct image *img, uint64_t off, uint64_t *ret_off, uint64_t *ret_len, struct err *e)
+{
+	return image_unit_at(img->below, off, ret_off, ret_len, e);
+}
+
+static int raw_final_size(struct image *img, uint64_t *ret)
+{
+	return image_final_size(img->below, ret);
+}
+
 static void raw_prefetch(struct image *img, uint64_t off, uint64_t len)
 {
 	image_prefetch(img->below, off, len);
@@ -43,6 +54,16 @@ static void raw_prefetch(struct image *img, uint64_t off, uint64_t len)
 static int raw_allocated(struct image *img, uint64_t *ret, struct err *e)
 {
 	return image_allocated(img->below, ret, e);
+}
+
+static int raw_lend_file(struct image *img, int *ret_fd)
+{
+	return image_lend_file(img->below, ret_fd);
+}
+
+static void raw_return_file(struct image *img)
+{
+	image_return_file(img->below);
 }
 
 static void raw_destroy(struct image *img)
@@ -56,8 +77,12 @@ static const struct image_ops raw_ops = {
 	.read_at = raw_read_at,
 	.stream_at = raw_stream_at,
 	.extent_at = raw_extent_at,
+	.unit_at = raw_unit_at,
+	.final_size = raw_final_size,
 	.prefetch = raw_prefetch,
 	.allocated = raw_allocated,
+	.lend_file = raw_lend_file,
+	.return_file = raw_return_file,
 	.destroy = raw_destroy,
 };
 
@@ -71,6 +96,7 @@ int raw_open(struct image *below, const struct format_opts *opts, struct image *
 		return err_set(e, -ENOMEM, "out of memory");
 	}
 	img->block = below->block;
+	img->bound = below->bound;
 	img->flags = below->flags;
 	*ret = img;
 	return 0;
