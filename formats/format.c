@@ -16,6 +16,8 @@
 #include "formats/vhd.h"
 #include "formats/vhdx.h"
 #include "formats/vmdk.h"
+#include "formats/xz.h"
+#include "formats/zst.h"
 
 /* A smaller thing is no disk: it has not even one sector. */
 #define SMALLEST_DISK 512U
@@ -46,8 +48,8 @@ static const struct format formats[] = {
 	{ "vdi", probe_vdi, false, vdi_open, NULL, 0 },
 	{ "parallels", probe_parallels, false, NULL, NULL, 0 },
 	{ "gzip", probe_gzip, true, gzip_open, NULL, 0 },
-	{ "xz", probe_xz, false, NULL, NULL, 0 },
-	{ "zstd", probe_zstd, false, NULL, NULL, 0 },
+	{ "xz", probe_xz, true, xz_open, NULL, 0 },
+	{ "zstd", probe_zstd, true, zst_open, NULL, 0 },
 	{ "bzip2", probe_bzip2, false, NULL, NULL, 0 },
 	{ "lzma", probe_lzma, false, NULL, NULL, 0 },
 	{ "lz4", probe_lz4, false, NULL, NULL, 0 },
@@ -314,5 +316,5 @@ bool format_is_known(const char *name)
 
 const char *format_names(void)
 {
-	return "raw, qcow2, vmdk, vhd, vhdx, vdi, gzip";
+	return "raw, qcow2, vmdk, vhd, vhdx, vdi, gzip, xz, zstd";
 }

@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * What bytes mean. Formats are recognised by content, never by name: one row a format in format.c,
- * one file a format. Some are containers (gzip): what is in them is recognised anew. format_open()
- *stacks layers until the guest's disk is reached (a qcow2 in a gzip is two), each over the one
- *below.
+ * one file a format. Some are containers (gzip, xz): what is in them is recognised anew.
+ *format_open() stacks layers until the guest's disk is reached (a qcow2 in a gzip is two), each
+ *over the one below.
  *
  *	raw, qcow2, ...		the disk
  *	  (kept)		what opts->keep put over a decoder: a cache of what it decoded
- *	gzip, ...		at most FORMAT_CHAIN_MAX of them
+ *	gzip, xz, ...		at most FORMAT_CHAIN_MAX of them
  *	below
  */
 #ifndef FORMATS_FORMAT_H

@@ -1,0 +1,451 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Units, and cursors that run through them. */
+#include "formats/decoded.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "core/bytes.h"
+#include "core/cleanup.h"
+#include "core/report.h"
+
+/* More than two terabytes of units that are hardly larger than DECODED_UNIT_MIN. */
+#define UNITS_MAX (1U << 21)
+
+int decoded_init(struct decoded *d, const struct image_ops *ops, const struct decoder_ops *decoder,
+	struct image *below, struct err *e)
+{
+	*d = (struct decoded){ .decoder = decoder };
+	if (image_init_decoder(&d->img, ops, below, 0, ops->name) < 0) {
+		return err_set(e, -ENOMEM, "out of memory");
+	}
+	atomic_init(&d->real, UINT64_MAX);
+	pthread_mutex_init(&d->lock, NULL);
+	return 0;
+}
+
+static void cursor_end(struct cursor *c)
+{
+	if (c) {
+		struct feed *feed = c->feed;
+
+		c->image->decoder->end(c);
+		feed_close(feed);
+	}
+}
+
+void decoded_fini(struct decoded *d)
+{
+	cursor_end(d->idle);
+	pthread_mutex_destroy(&d->lock);
+	free(d->proven);
+	free(d->units);
+	image_fini(&d->img);
+}
+
+static int append(struct decoded *d, struct unit unit, struct err *e)
+{
+	if (d->count == d->room) {
+		size_t room = d->room ? 2 * d->room : 16;
+		struct unit *units =
+			d->room < UNITS_MAX ? realloc(d->units, room * sizeof(*units)) : NULL;
+
+		if (!units) {
+			return d->room < UNITS_MAX
+				       ? err_set(e, -ENOMEM, "out of memory")
+				       : err_set(e, -ENOTSUP, "more than %u blocks", UNITS_MAX);
+		}
+		d->units = units;
+		d->room = room;
+	}
+	d->units[d->count] = unit;
+	return 0;
+}
+
+int decoded_add(struct decoded *d, uint64_t in, uint64_t out, uint64_t tag, struct err *e)
+{
+	int r;
+
+	if (d->count > 0 && out - d->units[d->count - 1].out < DECODED_UNIT_MIN) {
+		return 0;
+	}
+	r = append(d, (struct unit){ in, out, tag }, e);
+	if (r == 0) {
+		d->count++;
+	}
+	return r;
+}
+
+int decoded_finish(struct decoded *d, uint64_t in, uint64_t out, struct err *e)
+{
+	int r = append(d, (struct unit){ in, out, 0 }, e);
+
+	if (r == 0) {
+		free(d->proven);
+		d->proven = calloc(d->count + 1, sizeof(*d->proven));
+		r = d->proven ? 0 : err_set(e, -ENOMEM, "out of memory");
+	}
+	if (r == 0) {
+		d->img.size = out;
+		d->img.bound = out;
+		d->img.flags |= d->count == 1 ? IMAGE_SEQUENTIAL : 0;
+	}
+	return r;
+}
+
+int decoded_finish_open(struct decoded *d, uint64_t size, uint64_t bound, struct err *e)
+{
+	int r;
+
+	assert(size <= bound);
+	d->count = 0;
+	r = decoded_add(d, 0, 0, 0, e);
+	if (r == 0) {
+		r = decoded_finish(d, d->img.below->size, bound, e);
+	}
+	d->img.size = size;
+	d->img.flags |= IMAGE_SIZE_PROVISIONAL;
+	return r;
+}
+
+static bool is_open_ended(const struct decoded *d)
+{
+	return d->img.flags & IMAGE_SIZE_PROVISIONAL;
+}
+
+/* The number of the unit that holds @out, which is before the end. */
+static size_t find_unit(const struct decoded *d, uint64_t out)
+{
+	size_t low = 0;
+	size_t high = d->count;
+
+	assert(out < d->units[d->count].out);
+	while (high - low > 1) {
+		size_t middle = low + (high - low) / 2;
+
+		if (d->units[middle].out <= out) {
+			low = middle;
+		} else {
+			high = middle;
+		}
+	}
+	return low;
+}
+
+static int cursor_start(struct decoded *d, size_t unit, struct cursor **ret, struct err *e)
+{
+	const struct unit *u = &d->units[unit];
+	struct cursor *c = NULL;
+	struct feed *feed;
+	int r = feed_open(d->img.below, u->in, u[1].in, &feed, e);
+
+	if (r == 0) {
+		r = d->decoder->start(d, u, &c, e);
+		if (r < 0) {
+			feed_close(feed);
+		}
+	}
+	if (r < 0) {
+		return r;
+	}
+	assert(c);
+	c->image = d;
+	c->feed = feed;
+	c->unit = unit;
+	c->pos = u->out;
+	c->lent = NULL;
+	c->left = 0;
+	*ret = c;
+	return 0;
+}
+
+static uint64_t unit_end(const struct cursor *c)
+{
+	return c->image->units[c->unit + 1].out;
+}
+
+static int check_length(const struct cursor *c, struct err *e)
+{
+	const struct decoded *d = c->image;
+	bool ends = c->left == 0 && c->pos != unit_end(c) && !is_open_ended(d);
+
+	if (c->left > unit_end(c) - c->pos || ends) {
+		return err_set(e, -EBADMSG,
+			"%s: what begins at offset %" PRIu64 " of the compressed image decodes to "
+			"%s than %" PRIu64 " bytes",
+			d->img.ops->name, d->units[c->unit].in, ends ? "less" : "more",
+			unit_end(c) - d->units[c->unit].out);
+	}
+	return 0;
+}
+
+/* Makes sure that something is lent, unless the unit ends here. */
+static int pull(struct cursor *c, struct err *e)
+{
+	struct decoded *d = c->image;
+	int r;
+
+	if (atomic_load_explicit(&d->interrupted, memory_order_relaxed)) {
+		return err_set(e, -ECANCELED, "%s: the image is being closed", d->img.ops->name);
+	}
+	if (c->left > 0) {
+		return 0;
+	}
+	r = d->decoder->step(c, &c->lent, &c->left, e);
+	if (r == 0) {
+		atomic_fetch_add_explicit(&d->bytes, c->left, memory_order_relaxed);
+		r = check_length(c, e);
+	}
+	if (r < 0) {
+		c->left = 0;
+		return r;
+	}
+	if (c->left == 0) {
+		atomic_store(&d->proven[c->unit], true);
+	}
+	if (c->left == 0 && is_open_ended(d)) {
+		atomic_store(&d->real, c->pos);
+	}
+	return 0;
+}
+
+static void take(struct cursor *c, size_t n)
+{
+	c->lent += n;
+	c->left -= n;
+	c->pos += n;
+}
+
+/* Runs on to @off, or to the end when that comes first. */
+static int run_to(struct cursor *c, uint64_t off, struct err *e)
+{
+	while (c->pos < off) {
+		int r = pull(c, e);
+
+		if (r < 0 || c->left == 0) {
+			return r;
+		}
+		take(c, min_u64(c->left, off - c->pos));
+	}
+	return 0;
+}
+
+/* Hands over [off, end), which is within the cursor's unit, or what there is of it. Where the unit
+ * ends then, it was found right as a whole. */
+static int cursor_stream(
+	struct cursor *c, uint64_t off, uint64_t end, image_sink_fn *sink, void *ctx, struct err *e)
+{
+	int r = run_to(c, off, e);
+
+	while (r == 0 && c->pos < end) {
+		size_t n;
+
+		r = pull(c, e);
+		if (r < 0 || c->left == 0) {
+			return r;
+		}
+		n = min_u64(c->left, end - c->pos);
+		r = sink(ctx, c->pos, c->lent, n);
+		if (r < 0) {
+			return err_set(
+				e, r, "%s: the reader stopped the stream", c->image->img.ops->name);
+		}
+		take(c, n);
+	}
+	return r == 0 && end == unit_end(c) ? pull(c, e) : r;
+}
+
+/* Streams of one unit, up to *end, which becomes where it ended. */
+static int unit_stream(struct decoded *d, size_t unit, uint64_t off, uint64_t *end,
+	image_sink_fn *sink, void *ctx, struct err *e)
+{
+	struct cursor *c;
+	int r = cursor_start(d, unit, &c, e);
+
+	if (r == 0) {
+		r = cursor_stream(c, off, *end, sink, ctx, e);
+		*end = c->pos;
+		cursor_end(c);
+	}
+	return r;
+}
+
+int decoded_stream_at(struct image *img, uint64_t off, uint64_t len, image_sink_fn *sink, void *ctx,
+	struct err *e)
+{
+	struct decoded *d = (struct decoded *)img;
+	bool to_the_end = is_open_ended(d) && off + len == img->size;
+	uint64_t end = to_the_end ? img->bound : off + len;
+	size_t first = find_unit(d, off);
+	int r = 0;
+
+	for (size_t i = first; r == 0 && off < end; i++) {
+		uint64_t to = min_u64(end, d->units[i + 1].out);
+		uint64_t pos = to;
+
+		if (i > first && (r = sink(ctx, off, "", 0)) < 0) {
+			return err_set(e, r, "%s: the reader stopped the stream", img->ops->name);
+		}
+		r = unit_stream(d, i, off, &pos, sink, ctx, e);
+		if (r == 0 && pos < to && !to_the_end) {
+			r = image_past_end(img, pos, e);
+		}
+		off = to;
+	}
+	return r;
+}
+
+int decoded_prove(struct image *img, struct err *e)
+{
+	struct decoded *d = (struct decoded *)img;
+	int r = 0;
+
+	for (size_t i = 0; r == 0 && i < d->count; i++) {
+		uint64_t end = d->units[i + 1].out;
+
+		if (!atomic_load(&d->proven[i])) {
+			r = unit_stream(d, i, d->units[i].out, &end, image_sink_none, NULL, e);
+		}
+	}
+	return r;
+}
+
+/* A cursor of @unit that stands at @off or before: the idle one, if it is such a one. */
+static int cursor_take(
+	struct decoded *d, size_t unit, uint64_t off, struct cursor **ret, struct err *e)
+{
+	struct cursor *c = NULL;
+
+	pthread_mutex_lock(&d->lock);
+	if (d->idle && d->idle->unit == unit && d->idle->pos <= off) {
+		c = TAKE_PTR(d->idle);
+	}
+	pthread_mutex_unlock(&d->lock);
+	if (c) {
+		*ret = c;
+		return 0;
+	}
+	return cursor_start(d, unit, ret, e);
+}
+
+static void cursor_keep(struct decoded *d, struct cursor *c)
+{
+	struct cursor *old;
+
+	pthread_mutex_lock(&d->lock);
+	old = d->idle;
+	d->idle = c;
+	pthread_mutex_unlock(&d->lock);
+	cursor_end(old);
+}
+
+struct target {
+	uint8_t *buf;
+	uint64_t off;
+};
+
+static int copy_out(void *ctx, uint64_t off, const void *buf, size_t n)
+{
+	const struct target *t = ctx;
+
+	memcpy(t->buf + (off - t->off), buf, n);
+	return 0;
+}
+
+/* A read up to an end that was only assumed shows whether it is one. */
+static int check_end(struct cursor *c, uint64_t to, struct err *e)
+{
+	const struct image *img = &c->image->img;
+	int r = 0;
+
+	if (!is_open_ended(c->image)) {
+		return 0;
+	}
+	if (c->pos < to) {
+		return image_past_end(img, c->pos, e);
+	}
+	if (to == img->size && to < img->bound) {
+		r = pull(c, e);
+		if (r == 0 && c->left > 0) {
+			return image_past_end(img, UINT64_MAX, e);
+		}
+	}
+	return r;
+}
+
+int decoded_read_at(struct image *img, void *buf, size_t len, uint64_t off, struct err *e)
+{
+	struct decoded *d = (struct decoded *)img;
+	struct target target = { buf, off };
+	uint64_t end = off + len;
+	int r = 0;
+
+	for (size_t i = find_unit(d, off); r == 0 && off < end; i++) {
+		uint64_t to = min_u64(end, d->units[i + 1].out);
+		struct cursor *c;
+
+		r = cursor_take(d, i, off, &c, e);
+		if (r < 0) {
+			return r;
+		}
+		r = cursor_stream(c, off, to, copy_out, &target, e);
+		if (r == 0) {
+			r = check_end(c, to, e);
+		}
+		if (r == 0 && to < unit_end(c)) {
+			cursor_keep(d, c);
+		} else {
+			cursor_end(c);
+		}
+		off = to;
+	}
+	return r;
+}
+
+int decoded_unit_at(
+	struct image *img, uint64_t off, uint64_t *ret_off, uint64_t *ret_len, struct err *e)
+{
+	struct decoded *d = (struct decoded *)img;
+	size_t i;
+
+	(void)e;
+	if (img->flags & IMAGE_SEQUENTIAL) {
+		*ret_off = 0;
+		*ret_len = img->size;
+		return 0;
+	}
+	i = find_unit(d, off);
+	*ret_off = d->units[i].out;
+	*ret_len = d->units[i + 1].out - d->units[i].out;
+	return 0;
+}
+
+int decoded_final_size(struct image *img, uint64_t *ret)
+{
+	struct decoded *d = (struct decoded *)img;
+	uint64_t real = atomic_load(&d->real);
+
+	if (real == UINT64_MAX) {
+		return -EAGAIN;
+	}
+	*ret = real;
+	return 0;
+}
+
+void decoded_interrupt(struct image *img)
+{
+	struct decoded *d = (struct decoded *)img;
+
+	atomic_store(&d->interrupted, true);
+}
+
+void decoded_report(struct image *img, struct report *r)
+{
+	struct decoded *d = (struct decoded *)img;
+
+	report_u64(r, "units", d->count);
+	report_u64(r, "decoded_bytes", atomic_load(&d->bytes));
+}

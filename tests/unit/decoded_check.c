@@ -1,0 +1,221 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "tests/unit/decoded_check.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "core/bytes.h"
+#include "tests/unit/test.h"
+
+#define READERS 3
+#define READS   5
+
+static uint64_t next_random(uint64_t *state)
+{
+	*state = *state * 6364136223846793005ULL + 1442695040888963407ULL;
+	return *state >> 20;
+}
+
+struct bytes decoded_sample(size_t len)
+{
+	struct bytes b = { malloc(len), len };
+	uint64_t state = 7;
+
+	assert_non_null(b.data);
+	for (size_t i = 0; i < len; i++) {
+		uint64_t value = next_random(&state);
+
+		b.data[i] = (i >> 16) % 5 == 3 ? 0 : (uint8_t)("0123456789abcdef"[value & 15]);
+		if (value % 7 == 0 && i > 4000) {
+			b.data[i] = b.data[i - 3000];
+		}
+	}
+	return b;
+}
+
+void bytes_append(struct bytes *b, const void *data, size_t n)
+{
+	b->data = realloc(b->data, b->len + n);
+	assert_non_null(b->data);
+	memcpy(b->data + b->len, data, n);
+	b->len += n;
+}
+
+struct image *decoded_open(decoder_open_fn *open, const struct bytes *packed, struct blobs *blobs,
+	struct fake_image **ret_below)
+{
+	const struct format_opts opts = { .blobs = blobs };
+	struct fake_image *below = fake_image_from(packed->data, packed->len, "packed");
+	struct image *img = NULL;
+	struct err e = { 0 };
+
+	if (open(&below->img, &opts, &img, &e) < 0) {
+		fail_msg("%s", e.text);
+	}
+	if (ret_below) {
+		*ret_below = below;
+	}
+	return img;
+}
+
+struct sink {
+	const struct bytes *plain;
+	uint64_t next;
+	bool differs;
+};
+
+static int compare(void *ctx, uint64_t off, const void *buf, size_t n)
+{
+	struct sink *s = ctx;
+
+	s->differs = s->differs || off != s->next || !range_within(off, n, s->plain->len) ||
+		     memcmp(s->plain->data + off, buf, n) != 0;
+	s->next = off + n;
+	return 0;
+}
+
+static void check_stream(struct image *img, const struct bytes *plain, uint64_t off, uint64_t len)
+{
+	struct sink s = { plain, off, false };
+	struct err e = { 0 };
+
+	if (image_stream_at(img, off, len, compare, &s, &e) < 0) {
+		fail_msg("%s", e.text);
+	}
+	assert_false(s.differs);
+	assert_int_equal(s.next, off + len);
+}
+
+static void check_units(struct image *img, const struct bytes *plain)
+{
+	uint64_t off = 0;
+
+	while (off < img->size) {
+		uint64_t start;
+		uint64_t len;
+
+		assert_int_equal(image_unit_at(img, off, &start, &len, NULL), 0);
+		assert_int_equal(start, off);
+		assert_true(len > 0);
+		check_stream(img, plain, start, len);
+		off += len;
+	}
+	assert_int_equal(off, img->size);
+}
+
+struct reader {
+	struct image *img;
+	const struct bytes *plain;
+	uint64_t seed;
+	bool failed;
+};
+
+static void *read_somewhere(void *ctx)
+{
+	struct reader *r = ctx;
+
+	for (unsigned int i = 0; i < READS && !r->failed; i++) {
+		uint64_t off = next_random(&r->seed) % r->plain->len;
+		size_t len = min_u64(next_random(&r->seed) % 300000, r->plain->len - off);
+		uint8_t *buf = malloc(len ? len : 1);
+
+		r->failed = !buf || image_read_at(r->img, buf, len, off, NULL) < 0 ||
+			    memcmp(buf, r->plain->data + off, len) != 0;
+		free(buf);
+	}
+	return NULL;
+}
+
+void decoded_check_reads(struct image *img, const struct bytes *plain)
+{
+	struct reader readers[READERS];
+	pthread_t threads[READERS];
+
+	assert_int_equal(img->size, plain->len);
+	check_stream(img, plain, 0, plain->len);
+	check_units(img, plain);
+	check_stream(img, plain, plain->len / 3, plain->len / 2);
+	for (unsigned int i = 0; i < READERS; i++) {
+		readers[i] = (struct reader){ img, plain, i + 1, false };
+		assert_int_equal(pthread_create(&threads[i], NULL, read_somewhere, &readers[i]), 0);
+	}
+	for (unsigned int i = 0; i < READERS; i++) {
+		pthread_join(threads[i], NULL);
+		assert_false(readers[i].failed);
+	}
+}
+
+/* What a copy would see: everything, in order. */
+static int stream_all(struct image *img, const struct bytes *plain, struct err *e)
+{
+	struct sink s = { plain, 0, false };
+	uint64_t real = UINT64_MAX;
+	int r = 0;
+
+	if (img->size > 0) {
+		r = image_stream_at(img, 0, img->size, compare, &s, e);
+	}
+	if (r == 0) {
+		assert_int_equal(image_final_size(img, &real), 0);
+		assert_int_equal(real, s.next);
+		assert_false(s.differs);
+		assert_int_equal(s.next, plain->len);
+	}
+	return r;
+}
+
+int decoded_check_damaged(
+	decoder_open_fn *open, const struct bytes *packed, const struct bytes *plain)
+{
+	const struct format_opts opts = { .blobs = NULL };
+	struct fake_image *below = fake_image_from(packed->data, packed->len, "packed");
+	struct image *img = NULL;
+	struct err e = { 0 };
+	int r = open(&below->img, &opts, &img, &e);
+
+	if (r == 0) {
+		r = stream_all(img, plain, &e);
+	}
+	if (r < 0) {
+		assert_true(r == -EBADMSG || r == -ENOTSUP);
+		assert_int_equal(e.code, r);
+		assert_true(r == -ENOTSUP || strstr(e.text, "offset") || strstr(e.text, "bytes"));
+	}
+	image_close(img ? img : &below->img);
+	return r;
+}
+
+void decoded_check_truncations(decoder_open_fn *open, const struct bytes *packed,
+	const struct bytes *plain, unsigned int n)
+{
+	uint64_t state = 11;
+
+	for (unsigned int i = 0; i < n; i++) {
+		struct bytes cut = *packed;
+
+		cut.len = i < 20 ? packed->len - 1 - i : next_random(&state) % packed->len;
+		if (decoded_check_damaged(open, &cut, plain) == 0) {
+			/* only what says nothing of the disk is missing */
+			assert_true(packed->len - cut.len < 100);
+		}
+	}
+}
+
+void decoded_check_flips(decoder_open_fn *open, const struct bytes *packed,
+	const struct bytes *plain, unsigned int n)
+{
+	uint64_t state = 13;
+
+	for (unsigned int i = 0; i < n; i++) {
+		uint64_t bit = next_random(&state) % (8 * packed->len);
+
+		if (i < 200) { /* headers and tables, too */
+			bit = i % 2 ? i : 8 * packed->len - i - 1;
+		}
+		packed->data[bit / 8] ^= (uint8_t)(1U << bit % 8);
+		decoded_check_damaged(open, packed, plain);
+		packed->data[bit / 8] ^= (uint8_t)(1U << bit % 8);
+	}
+}
