@@ -12,6 +12,7 @@
 #include "formats/probe.h"
 #include "formats/qcow2.h"
 #include "formats/raw.h"
+#include "formats/tar.h"
 #include "formats/vdi.h"
 #include "formats/vhd.h"
 #include "formats/vhdx.h"
@@ -55,7 +56,7 @@ static const struct format formats[] = {
 	{ "lz4", probe_lz4, false, NULL, NULL, 0 },
 	{ "zip", probe_zip, false, NULL, NULL, 0 },
 	{ "7z", probe_7z, false, NULL, NULL, 0 },
-	{ "tar", probe_tar, false, NULL, NULL, 0 },
+	{ "tar", probe_tar, true, tar_open, NULL, 0 },
 	{ "html", probe_html, false, NULL, "this is a web page, not a disk image", -EBADMSG },
 	{ "xml", probe_xml, false, NULL, "this is an XML document, not a disk image", -EBADMSG },
 	{ "raw", NULL, false, raw_open, NULL, 0 },
@@ -203,6 +204,12 @@ static int find_end(struct image *decoded, struct err *e)
 	return r;
 }
 
+/* What is in an archive is there already; it has nothing to keep. */
+static bool is_archive(const struct format *f)
+{
+	return f->open == tar_open;
+}
+
 /* A disk format says itself how long it is, maybe longer than was guessed. No more than file
  * systems take as the size of the file that it is kept in. */
 static int make_room(struct image *decoded, const char *forced, struct err *e)
@@ -214,7 +221,7 @@ static int make_room(struct image *decoded, const char *forced, struct err *e)
 		return 0;
 	}
 	r = choose(decoded, forced, &f, e);
-	if (r == 0 && f && f->container) {
+	if (r == 0 && f && f->container && !is_archive(f)) {
 		r = find_end(decoded, e);
 	} else if (r == 0 && f && f->probe) {
 		decoded->size = min_u64(decoded->bound, max_u64(decoded->size, ROOM_MOST));
@@ -237,6 +244,11 @@ static int enter(
 	assert(decoded);
 	*image = decoded;
 	opts->format = behind(opts->format);
+	if (is_archive(f)) {
+		opts->blobs = tar_member_blobs(decoded, opts->blobs);
+		opts->member = NULL;
+		return 0;
+	}
 	opts->blobs = NULL;
 	r = make_room(decoded, opts->format, e);
 	if (r == 0 && opts->keep) {
@@ -284,6 +296,10 @@ int format_open(
 		r = enter_another(&containers, f, &mine, &image, e);
 		r = r < 0 ? r : choose(image, mine.format, &f, e);
 	}
+	if (r == 0 && mine.member) {
+		r = err_set(e, -ENOENT, "there is no tar archive in it that could have a file %s",
+			mine.member);
+	}
 	if (r == 0) {
 		r = f->open(image, &mine, ret, e);
 	}
@@ -291,6 +307,30 @@ int format_open(
 		close_above(image, below);
 	}
 	return r;
+}
+
+int format_unpack(struct image *below, const struct format_opts *opts, struct image **ret,
+	bool *ret_archive, struct err *e)
+{
+	struct format_opts mine = *opts;
+	struct image *image = below;
+	const struct format *f = NULL;
+	unsigned int containers = 0;
+	int r;
+
+	mine.format = NULL;
+	r = probe(image, &f, e);
+	while (r == 0 && f->container && !is_archive(f)) {
+		r = f->open ? enter_another(&containers, f, &mine, &image, e) : refuse(f, e);
+		r = r < 0 ? r : probe(image, &f, e);
+	}
+	if (r < 0) {
+		close_above(image, below);
+		return r;
+	}
+	*ret = image;
+	*ret_archive = is_archive(f);
+	return 0;
 }
 
 bool format_is_container(const char *name)
@@ -316,5 +356,5 @@ bool format_is_known(const char *name)
 
 const char *format_names(void)
 {
-	return "raw, qcow2, vmdk, vhd, vhdx, vdi, gzip, xz, zstd";
+	return "raw, qcow2, vmdk, vhd, vhdx, vdi, gzip, xz, zstd, tar";
 }

@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * What bytes mean. Formats are recognised by content, never by name: one row a format in format.c,
- * one file a format. Some are containers (gzip, xz): what is in them is recognised anew.
- *format_open() stacks layers until the guest's disk is reached (a qcow2 in a gzip is two), each
- *over the one below.
+ * one file a format. Some are containers (gzip, xz, a tar's member): what is in them is recognised
+ * anew. format_open() stacks layers until the guest's disk is reached (a qcow2 in a gzip is two),
+ * each over the one below.
  *
  *	raw, qcow2, ...		the disk
  *	  (kept)		what opts->keep put over a decoder: a cache of what it decoded
- *	gzip, xz, ...		at most FORMAT_CHAIN_MAX of them
+ *	gzip, xz, tar, ...	at most FORMAT_CHAIN_MAX of them
  *	below
  */
 #ifndef FORMATS_FORMAT_H
@@ -20,12 +20,14 @@
 #include "core/blobs.h"
 #include "core/err.h"
 #include "core/image.h"
+#include "formats/view.h"
 
 struct format_opts {
 	/* Forces the outermost format: "raw", "qcow2", ...; what is in a container is then
 	 * recognised, or named behind a '+': "gzip+raw". NULL: probe. */
 	const char *format;
 	struct blobs *blobs; /* where seek indexes persist: of the layer below; may be NULL */
+	const char *member;  /* of a tar archive: the path of the file; NULL: its only disk */
 	uint64_t size; /* of what a container holds, as the user says, where its format does not
 			  tell (the image stays provisional); 0: nobody said */
 
@@ -62,6 +64,11 @@ bool format_is_container(const char *name);
  * below. */
 int format_open(
 	struct image *below, const struct format_opts *opts, struct image **ret, struct err *e);
+
+/* Opens only what is compressed: *ret is what is in it, @below itself when that is not compressed,
+ * and *ret_archive whether that is a tar archive. Takes @below over on success. */
+int format_unpack(struct image *below, const struct format_opts *opts, struct image **ret,
+	bool *ret_archive, struct err *e);
 
 /* Whether @name is one (or several, with '+' between) that --format takes. */
 bool format_is_known(const char *name);

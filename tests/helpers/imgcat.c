@@ -9,8 +9,8 @@
  *      imgcat [OPTIONS] --info FILE                     size, allocated and reports, as JSON
  *      imgcat [OPTIONS] --random SEED N THREADS RAW FILE    N random reads a thread against RAW
  *      imgcat [OPTIONS] --time THREADS FILE             reads all of it, prints MB/s
- * Options: --format F, --allow-backing (names relative to FILE's directory). Exit: 0; 2 usage; 4
- * corrupt or refused; 1 else.
+ * Options: --format F, --member PATH (of a tar archive), --allow-backing (names relative to FILE's
+ * directory). Exit: 0; 2 usage; 4 corrupt or refused; 1 else.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -43,6 +43,8 @@ enum action {
 	ACTION_TIME,
 };
 
+static const char *member; /* --member */
+
 static int open_backing(void *ctx, const char *name, const char *format, unsigned int depth,
 	struct image **ret, struct err *e);
 
@@ -53,6 +55,7 @@ static int open_image(const char *path, const char *format, char *directory, uns
 	struct format_opts fopts = {
 		.format = format,
 		.depth = depth,
+		.member = depth == 0 ? member : NULL,
 		.open_backing = directory ? open_backing : NULL,
 		.ctx = directory,
 	};
@@ -325,6 +328,7 @@ int main(int argc, char **argv)
 {
 	static const struct option options[] = {
 		{ "format", required_argument, NULL, 'f' },
+		{ "member", required_argument, NULL, 'm' },
 		{ "allow-backing", no_argument, NULL, 'b' },
 		{ "read", no_argument, NULL, ACTION_READ },
 		{ "map", no_argument, NULL, ACTION_MAP },
@@ -352,6 +356,8 @@ int main(int argc, char **argv)
 		}
 		if (c == 'f') {
 			format = optarg;
+		} else if (c == 'm') {
+			member = optarg;
 		} else if (c == 'b') {
 			backing = true;
 		} else {
