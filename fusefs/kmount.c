@@ -5,12 +5,14 @@
 #include <ctype.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/major.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mount.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/sysmacros.h>
 #include <unistd.h>
 
 #include "core/cleanup.h"
@@ -18,8 +20,10 @@
 #include "fusefs/helper.h"
 #include "fusefs/mounts.h"
 
-#define DEVICE   "/dev/fuse"
-#define FUSECONF "/etc/fuse.conf"
+#define DEVICE "/dev/fuse"
+/* linux/miscdevice.h has it, which is not for programs. */
+#define FUSE_MINOR 229U
+#define FUSECONF   "/etc/fuse.conf"
 /* The kernel takes less than a page of it. */
 #define FSNAME_MAX 1024
 
@@ -67,14 +71,28 @@ static int no_device(int errnum, struct err *e)
 		e, errnum, "open " DEVICE " (in a container: pass --device " DEVICE " to it)");
 }
 
+/* Containers hide a device by something else in its place, which opens, but mounts nothing. */
+static bool is_device(int fd)
+{
+	struct stat st;
+
+	return fstat(fd, &st) == 0 && S_ISCHR(st.st_mode) &&
+	       st.st_rdev == makedev(MISC_MAJOR, FUSE_MINOR);
+}
+
 static int open_device(int *ret, struct err *e)
 {
-	int fd = open(DEVICE, O_RDWR | O_CLOEXEC);
+	CLEANUP_CLOSE int fd = open(DEVICE, O_RDWR | O_CLOEXEC);
 
 	if (fd < 0) {
 		return no_device(errno, e);
 	}
-	*ret = fd;
+	if (!is_device(fd)) {
+		return err_set(e, -ENODEV,
+			DEVICE " is hidden by another file: pass --device " DEVICE
+			       " to the container");
+	}
+	*ret = TAKE_FD(fd);
 	return 0;
 }
 
@@ -255,6 +273,12 @@ static int unmount_by_helper(const char *mountpoint, bool lazy, struct err *e)
 
 	if (r != -EIO) {
 		return r;
+	}
+	/* It looks only at what its own user mounted. */
+	if (strcasestr(text.text, "not found in")) {
+		return err_set(e, -EPERM,
+			"%s is not yours: only root and the user who mounted it can unmount it",
+			mountpoint);
 	}
 	return err_set(e, strcasestr(text.text, "busy") ? -EBUSY : -EPERM, "unmount %s: %s",
 		mountpoint, text.text);

@@ -212,14 +212,20 @@ static void op_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 	} else if (writes && !vol->writable) {
 		fuse_reply_err(req, EROFS);
 	} else {
-		fi->keep_cache = 1;
-		fuse_reply_open(req, fi);
+		passthrough_reply_open(
+			&fs->passthrough, &fs->opens[vol - fs->volumes], vol->v.image, req, fi);
 	}
 }
 
 static void op_release(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 {
-	if (tree_kind(&fs_of(req)->tree, ino) == TREE_KIND_STATUS) {
+	struct fusefs *fs = fs_of(req);
+	struct volume *vol = volume_of(fs, ino);
+
+	if (vol) {
+		passthrough_release(
+			&fs->passthrough, &fs->opens[vol - fs->volumes], vol->v.image, fi);
+	} else if (tree_kind(&fs->tree, ino) == TREE_KIND_STATUS) {
 		struct status_text *s = status_of(fi);
 
 		free(s->text);
@@ -331,6 +337,69 @@ static void op_fallocate(
 	r = volume_zero(
 		vol, (uint64_t)off, min_u64((uint64_t)len, vol->v.image->size - (uint64_t)off));
 	fuse_reply_err(req, -r);
+}
+
+/* The tree is what was mounted: nothing comes, goes or gets another name. Without an answer of ours
+ * the kernel would say ENOSYS, which users take for a defect. */
+static void op_create(
+	fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode, struct fuse_file_info *fi)
+{
+	(void)parent;
+	(void)name;
+	(void)mode;
+	(void)fi;
+	fuse_reply_err(req, EPERM);
+}
+
+static void op_mknod(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode, dev_t dev)
+{
+	(void)parent;
+	(void)name;
+	(void)mode;
+	(void)dev;
+	fuse_reply_err(req, EPERM);
+}
+
+static void op_mkdir(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode)
+{
+	(void)parent;
+	(void)name;
+	(void)mode;
+	fuse_reply_err(req, EPERM);
+}
+
+static void op_remove(fuse_req_t req, fuse_ino_t parent, const char *name)
+{
+	(void)parent;
+	(void)name;
+	fuse_reply_err(req, EPERM);
+}
+
+static void op_rename(fuse_req_t req, fuse_ino_t parent, const char *name, fuse_ino_t new_parent,
+	const char *new_name, unsigned int flags)
+{
+	(void)parent;
+	(void)name;
+	(void)new_parent;
+	(void)new_name;
+	(void)flags;
+	fuse_reply_err(req, EPERM);
+}
+
+static void op_symlink(fuse_req_t req, const char *target, fuse_ino_t parent, const char *name)
+{
+	(void)target;
+	(void)parent;
+	(void)name;
+	fuse_reply_err(req, EPERM);
+}
+
+static void op_link(fuse_req_t req, fuse_ino_t ino, fuse_ino_t parent, const char *name)
+{
+	(void)ino;
+	(void)parent;
+	(void)name;
+	fuse_reply_err(req, EPERM);
 }
 
 static void op_fsync(fuse_req_t req, fuse_ino_t ino, int datasync, struct fuse_file_info *fi)
@@ -482,6 +551,14 @@ const struct fuse_lowlevel_ops ops_table = {
 	.read = op_read,
 	.write = op_write,
 	.fallocate = op_fallocate,
+	.create = op_create,
+	.mknod = op_mknod,
+	.mkdir = op_mkdir,
+	.unlink = op_remove,
+	.rmdir = op_remove,
+	.rename = op_rename,
+	.symlink = op_symlink,
+	.link = op_link,
 	.fsync = op_fsync,
 	.lseek = op_lseek,
 	.getxattr = op_getxattr,

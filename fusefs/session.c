@@ -159,7 +159,8 @@ static int make_volumes(
 	CLEANUP_FREE struct tree_volume *names = calloc(count ? count : 1, sizeof(*names));
 
 	fs->volumes = calloc(count ? count : 1, sizeof(*fs->volumes));
-	if (!names || !fs->volumes) {
+	fs->opens = calloc(count ? count : 1, sizeof(*fs->opens));
+	if (!names || !fs->volumes || !fs->opens) {
 		return err_set(e, -ENOMEM, "out of memory");
 	}
 	fs->tree.count = count;
@@ -167,6 +168,7 @@ static int make_volumes(
 		if (volume_init(&fs->volumes[i], &volumes[i]) < 0) {
 			return err_set(e, -ENOMEM, "out of memory");
 		}
+		passthrough_file_init(&fs->opens[i]);
 		names[i] = (struct tree_volume){
 			.name = fs->volumes[i].name,
 			.size = volumes[i].image->size,
@@ -224,7 +226,6 @@ static int mount_session(struct fusefs *fs, struct err *e)
 		.allow_other = fs->opts.allow_other,
 	};
 	struct mounts_entry entry;
-	char path[32];
 	int fd;
 	int r;
 
@@ -235,9 +236,7 @@ static int mount_session(struct fusefs *fs, struct err *e)
 	if (r < 0) {
 		return r;
 	}
-	/* libfuse takes over a descriptor of a mount that others made. */
-	snprintf(path, sizeof(path), "/dev/fd/%d", fd);
-	r = fuse_session_mount(fs->session, path);
+	r = passthrough_attach(&fs->passthrough, fs->session, fd);
 	assert(r == 0);
 	if (mounts_find(fs->mountpoint, &entry, NULL) == 0) {
 		fs->dev = entry.dev;
@@ -356,7 +355,8 @@ static int serve_on(struct fusefs *fs, void (*ready)(void *ctx), void *ctx, stru
 	}
 }
 
-/* What was written is durable when the mount is gone, as with other filesystems. */
+/* What was written is durable when the mount is gone, as with other filesystems. That needs nothing
+ * of an image that waits for the network, so it is done even if somebody is stuck in there. */
 static int flush_volumes(struct fusefs *fs, struct err *e)
 {
 	int r = 0;
@@ -372,15 +372,26 @@ static int flush_volumes(struct fusefs *fs, struct err *e)
 	return r;
 }
 
-/* Readers that wait for the network get an error now: nobody else will come. What was written is
- * still to be flushed, so a writable image goes on. */
-static void interrupt_volumes(struct fusefs *fs)
+/* Who waits for the network gets an error now: nobody else will come. */
+static void interrupt_volumes(struct fusefs *fs, bool writable)
 {
 	for (size_t i = 0; i < fs->tree.count; i++) {
-		if (!fs->volumes[i].writable) {
+		if (fs->volumes[i].writable == writable) {
 			image_interrupt(fs->volumes[i].v.image);
 		}
 	}
+}
+
+/* The writes under way may still need bytes of their images, and get them if that does not take
+ * long. */
+static bool stop_workers(struct fusefs *fs, struct workers *workers)
+{
+	interrupt_volumes(fs, false);
+	if (workers_stop(workers, GRACE_MS)) {
+		return true;
+	}
+	interrupt_volumes(fs, true);
+	return workers_stop(workers, GRACE_MS);
 }
 
 /* Ends the threads. False when one of them is stuck in an image. */
@@ -388,9 +399,10 @@ static bool end_threads(struct fusefs *fs, struct workers *workers, pthread_t co
 {
 	struct timespec until;
 
-	if (!workers_stop(workers, GRACE_MS)) {
+	if (!stop_workers(fs, workers)) {
 		return false;
 	}
+	interrupt_volumes(fs, true);
 	clock_gettime(CLOCK_MONOTONIC, &until);
 	until.tv_sec += GRACE_MS / 1000;
 	while (sem_clockwait(&fs->counted, CLOCK_MONOTONIC, &until) < 0) {
@@ -408,6 +420,7 @@ static int serve(struct fusefs *fs, void (*ready)(void *ctx), void *ctx, struct 
 	struct workers_events events = { on_first, on_ended, NULL };
 	struct workers *workers;
 	pthread_t counter;
+	int flushed;
 	int r;
 
 	sem_init(&fs->counted, 0, 0);
@@ -423,13 +436,14 @@ static int serve(struct fusefs *fs, void (*ready)(void *ctx), void *ctx, struct 
 	r = serve_on(fs, ready, ctx, e);
 	fs->stopping = true;
 	unmount(fs);
-	interrupt_volumes(fs);
-	if (!end_threads(fs, workers, counter)) {
-		fs->abandoned = true;
+	fs->abandoned = !end_threads(fs, workers, counter);
+	flushed = flush_volumes(fs, r < 0 ? NULL : e);
+	if (fs->abandoned) {
 		return err_set(e, -EBUSY,
-			"a read is still waiting for its image: ending without an answer to it");
+			"a read is still waiting for its image: ending without an answer to it%s",
+			flushed < 0 ? "; what was written last may be lost" : "");
 	}
-	return r < 0 ? r : flush_volumes(fs, e);
+	return r < 0 ? r : flushed;
 }
 
 /* The mount and all that belongs to it, but for @fs itself. */
@@ -438,6 +452,9 @@ static void end_session(struct fusefs *fs)
 	unmount(fs);
 	fuse_session_destroy(fs->session);
 	fs->session = NULL;
+	for (size_t i = 0; i < fs->tree.count; i++) {
+		passthrough_forget(&fs->opens[i], fs->volumes[i].v.image);
+	}
 	restore_signals();
 }
 
@@ -466,8 +483,12 @@ void fusefs_free(struct fusefs *fs)
 	}
 	for (size_t i = 0; fs->volumes && i < fs->tree.count; i++) {
 		volume_clear(&fs->volumes[i]);
+		if (fs->opens) {
+			passthrough_file_fini(&fs->opens[i]);
+		}
 	}
 	free(fs->volumes);
+	free(fs->opens);
 	tree_clear(&fs->tree);
 	buffers_free(fs->buffers);
 	free(fs->mountpoint);

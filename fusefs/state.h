@@ -10,6 +10,7 @@
 
 #include "fusefs/buffers.h"
 #include "fusefs/fusefs.h"
+#include "fusefs/passthrough.h"
 #include "fusefs/tree.h"
 #include "fusefs/volume.h"
 
@@ -20,7 +21,9 @@ struct fusefs {
 	char *mountpoint;        /* as of mounts_resolve() */
 	char *fsname;
 	struct tree tree;
-	struct volume *volumes; /* one a tree.volumes */
+	struct volume *volumes;         /* one a tree.volumes */
+	struct passthrough_file *opens; /* one a volume */
+	struct passthrough passthrough;
 	struct buffers *buffers;
 	struct fuse_session *session; /* NULL: not mounted */
 	dev_t dev;                    /* of the mount, 0 when unknown */

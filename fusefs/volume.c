@@ -132,12 +132,10 @@ int volume_read(struct volume *vol, void *buf, size_t len, uint64_t off)
 	return r < 0 ? fail(vol, "read", len, off, r, &e) : 0;
 }
 
-/* Writing makes data of holes; what of it was data already is not known here. */
-static void note_written(struct volume *vol, uint64_t data)
+static void note_written(struct volume *vol)
 {
 	LOCK_SCOPE(&vol->lock);
 
-	vol->allocated = min_u64(vol->allocated + data, vol->v.image->size);
 	clock_gettime(CLOCK_REALTIME, &vol->written);
 }
 
@@ -160,7 +158,7 @@ int volume_write(struct volume *vol, const void *buf, size_t len, uint64_t off)
 	if (r < 0) {
 		return fail(vol, "write", len, off, r, &e);
 	}
-	note_written(vol, len);
+	note_written(vol);
 	return 0;
 }
 
@@ -172,7 +170,7 @@ int volume_zero(struct volume *vol, uint64_t off, uint64_t len)
 	if (r < 0) {
 		return fail(vol, "zeroing", len, off, r, &e);
 	}
-	note_written(vol, 0);
+	note_written(vol);
 	return 0;
 }
 
@@ -234,10 +232,12 @@ void volume_count(struct volume *vol)
 	LOCK_SCOPE(&vol->lock);
 	vol->allocated = min_u64(bytes, size);
 	vol->counted = true;
+	vol->countable = r == 0;
 	pthread_cond_broadcast(&vol->counted_cond);
 }
 
-uint64_t volume_allocated(struct volume *vol, bool *ret_final)
+/* As it was counted. */
+static uint64_t wait_for_count(struct volume *vol, bool *ret_final, bool *ret_ask)
 {
 	int r = 0;
 	LOCK_SCOPE(&vol->lock);
@@ -246,5 +246,18 @@ uint64_t volume_allocated(struct volume *vol, bool *ret_final)
 		r = pthread_cond_timedwait(&vol->counted_cond, &vol->lock, &vol->deadline);
 	}
 	*ret_final = vol->counted && !vol->writable;
+	*ret_ask = vol->countable && vol->writable;
 	return vol->allocated;
+}
+
+uint64_t volume_allocated(struct volume *vol, bool *ret_final)
+{
+	bool ask;
+	uint64_t allocated = wait_for_count(vol, ret_final, &ask);
+	uint64_t now;
+
+	if (ask && image_allocated(vol->v.image, &now, NULL) == 0) {
+		allocated = min_u64(now, vol->v.image->size);
+	}
+	return allocated;
 }

@@ -24,7 +24,8 @@ struct volume {
 
 	pthread_mutex_t lock; /* what follows */
 	pthread_cond_t counted_cond;
-	bool counted;             /* `allocated` is final */
+	bool counted;             /* `allocated` is final, but of a writable image */
+	bool countable;           /* the image could tell */
 	uint64_t allocated;       /* bytes of data */
 	struct timespec deadline; /* nobody waits for it longer */
 	struct timespec written;  /* when the last write was, or all 0 */
@@ -57,7 +58,8 @@ void volume_count(struct volume *vol);
 
 /* The bytes that st_blocks tells of. Waits for volume_count(), but only until VOLUME_WAIT_MS after
  * volume_init(), so that a directory of slow images does not take that long for each; from then on
- * it is all of the size until it is known. *ret_final: it will not change any more. */
+ * it is all of the size until it is known. *ret_final: it will not change any more. A writable
+ * image is asked again each time. */
 uint64_t volume_allocated(struct volume *vol, bool *ret_final);
 
 /* True and *ret set when it has been written to: when, last. */

@@ -12,6 +12,7 @@
 #include <string.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
+#include <sys/uio.h>
 #include <sys/xattr.h>
 #include <time.h>
 #include <unistd.h>
@@ -469,6 +470,28 @@ static void a_writable_image_is_written_zeroed_and_flushed(void **state)
 	assert_int_equal(fixture.steer->flushes, 2);
 }
 
+static void a_write_that_is_to_be_durable_is_flushed(void **state)
+{
+	const struct mount_plan plan = { .writable = true };
+	struct iovec piece = { (char[]){ "hello" }, 5 };
+	int fd;
+
+	(void)state;
+	start(&plan);
+	fd = open(in_mount("work.raw"), O_WRONLY | O_DSYNC | O_CLOEXEC);
+	assert_true(fd >= 0);
+	assert_int_equal(pwrite(fd, "hello", 5, 10001), 5);
+	assert_int_equal(fixture.steer->flushes, 1);
+	close(fd);
+	fd = open_work();
+	assert_int_equal(pwrite(fd, "hello", 5, 10001), 5);
+	assert_int_equal(fixture.steer->flushes, 1);
+	assert_int_equal(pwritev2(fd, &piece, 1, 20001, RWF_DSYNC), 5);
+	assert_int_equal(fixture.steer->flushes, 2);
+	close(fd);
+	stop();
+}
+
 static void a_disk_does_not_grow_shrink_or_change_hands(void **state)
 {
 	const struct mount_plan plan = { .writable = true };
@@ -521,6 +544,7 @@ int main(void)
 		MOUNTED(a_changed_remote_is_estale_for_direct_readers),
 		MOUNTED(nothing_can_be_written_to_read_only_images),
 		MOUNTED(a_writable_image_is_written_zeroed_and_flushed),
+		MOUNTED(a_write_that_is_to_be_durable_is_flushed),
 		MOUNTED(a_disk_does_not_grow_shrink_or_change_hands),
 	};
 

@@ -300,6 +300,7 @@ static void a_dead_mount_is_named_and_cleaned(void **state)
 static void a_daemon_that_hangs_is_not_waited_for(void **state)
 {
 	double began;
+	int code;
 
 	(void)state;
 	start_plain();
@@ -310,7 +311,9 @@ static void a_daemon_that_hangs_is_not_waited_for(void **state)
 	assert_true(seconds() - began < 10);
 	assert_int_equal(kill(fixture.pid, SIGCONT), 0);
 	(void)kill(fixture.pid, SIGTERM);
-	assert_int_equal(mount_fixture_wait(&fixture, 30), 0);
+	code = mount_fixture_wait(&fixture, 30);
+	/* It may have been ending already, past the point where it listens to signals. */
+	assert_true(code == 0 || code == 128 + SIGTERM);
 	assert_false(mount_fixture_mounted(fixture.mnt));
 }
 
