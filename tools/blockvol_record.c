@@ -12,18 +12,12 @@
 #include <unistd.h>
 
 #include "core/cleanup.h"
-#include "core/rw.h"
+#include "tools/json_file.h"
 #include "tools/kube_name.h"
 #include "tools/loopdev.h"
 #include "tools/options.h"
 
 #define DEFAULT_DIR "/var/lib/lazydisk/volumes"
-#define RECORD_MAX  65536
-
-static void drop_json(json_t **root)
-{
-	json_decref(*root);
-}
 
 int blockvol_record_dir(bool make, char **ret, struct err *e)
 {
@@ -86,61 +80,39 @@ static int from_json(json_t *root, const char *name, struct blockvol *ret)
 int blockvol_record_load(const char *dir, const char *name, struct blockvol *ret, struct err *e)
 {
 	CLEANUP_FREE char *path = blockvol_record_path(dir, name, ".json");
-	CLEANUP(drop_json) json_t *root = NULL;
-	CLEANUP_FREE char *text = NULL;
-	size_t len;
+	CLEANUP(json_file_drop) json_t *root = NULL;
 	int r;
 
 	if (!path) {
 		return err_set(e, -ENOMEM, "out of memory");
 	}
-	if (access(path, F_OK) < 0 && errno == ENOENT) {
-		return err_set(e, -ENOENT, "there is no volume %s", name);
+	r = json_file_load(path, &root, e);
+	if (r == -ENOENT) {
+		return err_set(e, r, "there is no volume %s", name);
 	}
-	r = rw_read_file(path, RECORD_MAX, &text, &len, e);
-	if (r < 0) {
-		return r;
+	r = r == 0 ? from_json(root, name, ret) : r;
+	if (r == -ENOMEM) {
+		return err_set(e, r, "out of memory");
 	}
-	root = json_loadb(text, len, JSON_REJECT_DUPLICATES, NULL);
-	r = root ? from_json(root, name, ret) : -EBADMSG;
-	return r == 0 ? 0
-		      : err_set(e, r, "%s cannot be understood; delete it to forget the volume",
-				path);
-}
-
-static int write_synced(const char *path, const char *text)
-{
-	CLEANUP_CLOSE int fd =
-		open(path, O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW | O_CLOEXEC, 0600);
-	int r = fd < 0 ? -errno : rw_pwrite(fd, text, strlen(text), 0);
-
-	return r == 0 && fsync(fd) < 0 ? -errno : r;
+	return r == -EBADMSG
+		       ? err_set(e, r, "%s cannot be understood; delete it to forget the volume",
+				 path)
+		       : r;
 }
 
 int blockvol_record_save(const char *dir, const struct blockvol *v, struct err *e)
 {
 	CLEANUP_FREE char *path = blockvol_record_path(dir, v->name, ".json");
-	CLEANUP_FREE char *tmp = blockvol_record_path(dir, v->name, ".json~");
-	CLEANUP(drop_json)
+	CLEANUP(json_file_drop)
 	json_t *root = json_pack("{s:i, s:s, s:s, s:s, s:I, s:i}", "version", 1, "file", v->file,
 		"node", v->node, "storage_class", v->storage_class, "size", (json_int_t)v->size,
 		"loop", v->last_number);
-	CLEANUP_FREE char *text = root ? json_dumps(root, JSON_INDENT(2)) : NULL;
-	int r;
 
-	if (!path || !tmp || !text) {
+	if (!path || !root) {
 		return err_set(
 			e, -EINVAL, "the path %s cannot be recorded: it is not UTF-8", v->file);
 	}
-	r = write_synced(tmp, text);
-	if (r == 0 && rename(tmp, path) < 0) {
-		r = -errno;
-	}
-	if (r < 0) {
-		unlink(tmp);
-		return err_sys(e, r, "cannot write %s", path);
-	}
-	return 0;
+	return json_file_save(path, root, 0600, e);
 }
 
 int blockvol_record_remove(const char *dir, const char *name, struct err *e)

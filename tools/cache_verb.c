@@ -10,7 +10,9 @@
 #include "core/bytes.h"
 #include "core/cleanup.h"
 #include "sources/source.h"
+#include "tools/cache_image.h"
 #include "tools/exitcode.h"
+#include "tools/image_records.h"
 #include "tools/json.h"
 #include "tools/options.h"
 #include "tools/render.h"
@@ -76,6 +78,9 @@ static int add_entry(void *ctx, const struct cache_entry *x)
 {
 	struct listing *l = ctx;
 
+	if (image_records_is_one(x->key)) {
+		return 0;
+	}
 	if (!l->objects) {
 		return add_row(l, x);
 	}
@@ -130,6 +135,9 @@ static int drop(struct cache *c, const struct options *o, struct err *e)
 	CLEANUP_FREE char *key = NULL;
 	int r = 0;
 
+	if (source_is_remote(source) && source_is_image(source)) {
+		return cache_image_drop(c, source, e);
+	}
 	if (source_is_remote(source)) {
 		r = source_key(source, &key, e);
 	}

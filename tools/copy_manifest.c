@@ -25,6 +25,7 @@
 #include "tools/manifest.h"
 #include "tools/manifest_pv.h"
 #include "tools/manifest_resolve.h"
+#include "tools/manifest_stack.h"
 #include "tools/quantity.h"
 #include "tools/render.h"
 
@@ -268,7 +269,7 @@ static struct options with_checksum(const struct filler *f, const struct fill *f
 	return own;
 }
 
-static int route_http(
+static int route_remote(
 	const struct filler *f, const struct fill *fill, struct route *ret, struct err *e)
 {
 	struct options own = with_checksum(f, fill);
@@ -286,17 +287,13 @@ static int route_http(
 	assert(fill->spec.url);
 	ret->source = strdup(fill->spec.url);
 	ret->shown = stack_display(fill->spec.url);
-	ret->stack.user = ret->access.login.user;
-	ret->stack.password = ret->access.login.password;
-	ret->stack.headers = (const char *const *)ret->access.headers;
-	ret->stack.ca_pem = ret->access.ca;
-	ret->stack.insecure = fill->spec.insecure;
+	ret->stack = manifest_stack_access(&fill->spec, &ret->access);
 	if (!ret->source) {
 		return out_of_memory(e);
 	}
 	return ret->shown ? 0
-			  : manifest_error(e, -EINVAL, fill->object, fill->spec.source_node,
-				    "spec.source.http.url", "is not a URL");
+			  : manifest_error(e, -EINVAL, fill->object, fill->spec.source_node, NULL,
+				    "spec.source.%s.url: is not usable", fill->spec.source_name);
 }
 
 static int find_source(
@@ -304,7 +301,8 @@ static int find_source(
 {
 	switch (fill->spec.source) {
 	case MANIFEST_SOURCE_HTTP:
-		return route_http(f, fill, ret, e);
+	case MANIFEST_SOURCE_REGISTRY:
+		return route_remote(f, fill, ret, e);
 	case MANIFEST_SOURCE_PVC:
 		return route_clone(f, fill, ret, e);
 	case MANIFEST_SOURCE_BLANK:
@@ -507,6 +505,27 @@ static int fill_one(const struct filler *f, struct fill *fill, enum exitcode *re
 	return r < 0 ? r : 0;
 }
 
+/* It is not made: where a filesystem should have been mounted, its disk would fill another one. */
+static int check_volumes(const char *dir, struct err *e)
+{
+	struct stat st;
+
+	if (stat(dir, &st) < 0) {
+		return errno == ENOENT
+			       ? err_set(e, -ENOENT,
+					 "--volumes %s: there is no such directory; mount what "
+					 "it is to be on, or make it with: mkdir -p %s",
+					 dir, dir)
+			       : err_sys(e, errno, "--volumes %s", dir);
+	}
+	return S_ISDIR(st.st_mode)
+		       ? 0
+		       : err_set(e, -ENOTDIR,
+				 "--volumes %s: this is no directory; give the one that "
+				 "the volumes are in",
+				 dir);
+}
+
 int copy_manifest_run(const struct options *o, const struct copy_job *job)
 {
 	struct filler f = { .o = o, .job = job };
@@ -519,6 +538,10 @@ int copy_manifest_run(const struct options *o, const struct copy_job *job)
 			&e, r == -EBADMSG ? EXITCODE_TARGET : exitcode_of_manifest(-EINVAL));
 		filler_clear(&f);
 		return first;
+	}
+	if (check_volumes(o->volumes, &e) < 0) {
+		filler_clear(&f);
+		return exitcode_report(&e, EXITCODE_TARGET);
 	}
 	for (size_t i = 0; r != -ECANCELED && i < f.count; i++) {
 		enum exitcode code = EXITCODE_OK;

@@ -73,6 +73,29 @@ static void die_with(pid_t parent)
 	}
 }
 
+/* Nothing of ours is open without close-on-exec: what is came from the caller. It may be needed
+ * until the images are open: a password comes from /dev/fd/63, say. */
+static void note_inherited(struct daemonize *d)
+{
+	for (int fd = STDERR_FILENO + 1; fd < (int)DAEMONIZE_FDS; fd++) {
+		int flags = fcntl(fd, F_GETFD);
+
+		if (flags >= 0 && !(flags & FD_CLOEXEC)) {
+			d->inherited[fd / 64] |= UINT64_C(1) << fd % 64;
+		}
+	}
+}
+
+/* A lock that a script holds, or a pipe whose other end waits, must not live as long as we. */
+static void close_inherited(const struct daemonize *d)
+{
+	for (int fd = STDERR_FILENO + 1; fd < (int)DAEMONIZE_FDS; fd++) {
+		if (d->inherited[fd / 64] >> fd % 64 & 1) {
+			close(fd);
+		}
+	}
+}
+
 int daemonize_start(struct daemonize *d, int *ret_exit, struct err *e)
 {
 	sigset_t ours;
@@ -105,7 +128,8 @@ int daemonize_start(struct daemonize *d, int *ret_exit, struct err *e)
 	}
 	if (pid == 0) {
 		close(ends[0]);
-		d->pipe = ends[1];
+		*d = (struct daemonize){ .pipe = ends[1] };
+		note_inherited(d);
 		die_with(parent);
 		return 0;
 	}
@@ -139,6 +163,7 @@ void daemonize_ready(struct daemonize *d)
 	setsid();
 	(void)!chdir("/");
 	leave_stdio();
+	close_inherited(d);
 	do {
 		n = write(d->pipe, "", 1);
 	} while (n < 0 && errno == EINTR);

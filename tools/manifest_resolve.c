@@ -16,20 +16,17 @@
 struct resolver {
 	const struct manifest *m;
 	const struct manifest_object *volume;
+	const struct manifest_spec *spec;
 	struct manifest_access access;
 	size_t header_count;
 };
-
-static void wipep(char **text)
-{
-	secret_wipe(*text);
-}
 
 void manifest_access_clear(struct manifest_access *access)
 {
 	secret_clear(&access->login);
 	secret_free_headers(access->headers);
 	free(access->ca);
+	free(access->login_from);
 	*access = (struct manifest_access){ 0 };
 }
 
@@ -39,6 +36,7 @@ static int find(const struct resolver *r, enum manifest_kind kind, const char *k
 	struct err *e)
 {
 	const char *name = yamltree_text(ref);
+	char where[80];
 
 	*ret = NULL;
 	if (!name || !*name) {
@@ -46,7 +44,8 @@ static int find(const struct resolver *r, enum manifest_kind kind, const char *k
 	}
 	*ret = manifest_find(r->m, kind, r->volume->ns, name);
 	if (!*ret) {
-		return manifest_error(e, -EINVAL, r->volume, ref, field,
+		snprintf(where, sizeof(where), "spec.source.%s.%s", r->spec->source_name, field);
+		return manifest_error(e, -EINVAL, r->volume, ref, where,
 			"there is no %s %s in namespace %s among the manifests", kind_name, name,
 			r->volume->ns);
 	}
@@ -57,15 +56,27 @@ static int find_login(struct resolver *r, const struct manifest_spec *spec, stru
 {
 	const struct manifest_object *secret = NULL;
 	char where[512];
-	int n = find(r, MANIFEST_SECRET, "Secret", spec->secret_ref, "spec.source.http.secretRef",
-		&secret, e);
+	int n = find(r, MANIFEST_SECRET, "Secret", spec->secret_ref, "secretRef", &secret, e);
 
 	if (n < 0 || !secret) {
 		return n;
 	}
 	snprintf(
 		where, sizeof(where), "%s:%u: Secret %s", secret->file, secret->line, secret->name);
-	return secret_node_login(where, secret->root, &r->access.login, e);
+	n = secret_node_login(where, secret->root, &r->access.login, e);
+	if (n == 0 && spec->source == MANIFEST_SOURCE_HTTP && r->access.login.docker_config &&
+		!r->access.login.user) {
+		n = manifest_error(e, -EINVAL, r->volume, spec->secret_ref,
+			"spec.source.http.secretRef",
+			"Secret %s is a docker config, which is for registries; accessKeyId and "
+			"secretKey are wanted",
+			secret->name);
+	}
+	if (n == 0 && asprintf(&r->access.login_from, "Secret %s", secret->name) < 0) {
+		r->access.login_from = NULL;
+		n = err_set(e, -ENOMEM, "out of memory");
+	}
+	return n;
 }
 
 static int add_header(struct resolver *r, const char *text, struct err *e)
@@ -89,7 +100,7 @@ static int add_header(struct resolver *r, const char *text, struct err *e)
 static int add_secret_header(struct resolver *r, const struct manifest_object *secret,
 	const struct yamltree_node *key, struct err *e)
 {
-	CLEANUP(wipep) char *value = NULL;
+	CLEANUP_SECRET char *value = NULL;
 	int n = secret_node_value(secret->root, key->text, &value);
 
 	if (n < 0) {
@@ -138,8 +149,8 @@ static int find_headers(struct resolver *r, const struct manifest_spec *spec, st
 	for (size_t i = 0; n == 0 && list && i < list->count; i++) {
 		const struct manifest_object *secret = NULL;
 
-		n = find(r, MANIFEST_SECRET, "Secret", list->items[i],
-			"spec.source.http.secretExtraHeaders", &secret, e);
+		n = find(r, MANIFEST_SECRET, "Secret", list->items[i], "secretExtraHeaders",
+			&secret, e);
 		if (n == 0 && secret) {
 			n = add_secret_headers(r, secret, e);
 		}
@@ -188,8 +199,8 @@ static int add_certificates(
 static int find_authorities(struct resolver *r, const struct manifest_spec *spec, struct err *e)
 {
 	const struct manifest_object *map = NULL;
-	int n = find(r, MANIFEST_CONFIG_MAP, "ConfigMap", spec->cert_config_map,
-		"spec.source.http.certConfigMap", &map, e);
+	int n = find(r, MANIFEST_CONFIG_MAP, "ConfigMap", spec->cert_config_map, "certConfigMap",
+		&map, e);
 
 	if (n < 0 || !map) {
 		return n;
@@ -208,7 +219,7 @@ static int find_authorities(struct resolver *r, const struct manifest_spec *spec
 int manifest_resolve(const struct manifest *m, const struct manifest_object *volume,
 	const struct manifest_spec *spec, struct manifest_access *ret, struct err *e)
 {
-	struct resolver r = { .m = m, .volume = volume };
+	struct resolver r = { .m = m, .volume = volume, .spec = spec };
 	int n = find_login(&r, spec, e);
 
 	if (n == 0) {

@@ -9,8 +9,9 @@
 /* What is needed to reach a volume's http source; owned. All zero: nothing is needed. */
 struct manifest_access {
 	struct secret login;
-	char **headers; /* NULL-terminated, or NULL; free with secret_free_headers() */
-	char *ca;       /* PEM certificates, or NULL */
+	char **headers;   /* NULL-terminated, or NULL; free with secret_free_headers() */
+	char *ca;         /* PEM certificates, or NULL */
+	char *login_from; /* which Secret, for messages; NULL: none */
 };
 
 /* -EINVAL: a Secret or ConfigMap that is not among the manifests, or holds not what it should. @ret

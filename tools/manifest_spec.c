@@ -31,7 +31,7 @@ static const struct {
 	{ "http", true, MANIFEST_SOURCE_HTTP },
 	{ "pvc", true, MANIFEST_SOURCE_PVC },
 	{ "blank", true, MANIFEST_SOURCE_BLANK },
-	{ "registry", false, 0 },
+	{ "registry", true, MANIFEST_SOURCE_REGISTRY },
 	{ "s3", false, 0 },
 	{ "gcs", false, 0 },
 	{ "upload", false, 0 },
@@ -214,7 +214,9 @@ static int check_list(const struct section *s, const char *key, bool headers,
 	return 0;
 }
 
-static int check_url(const struct section *s, struct manifest_spec *spec, struct err *e)
+/* @schemes: what it may begin with; @words: the same for people. */
+static int check_url(const struct section *s, const char *const schemes[2], const char *words,
+	struct manifest_spec *spec, struct err *e)
 {
 	int r = read_text(s, "url", &spec->url, e);
 
@@ -224,27 +226,34 @@ static int check_url(const struct section *s, struct manifest_spec *spec, struct
 	if (!spec->url) {
 		return wrong(s, "url", "is missing", e);
 	}
-	if (strncasecmp(spec->url, "http://", 7) != 0 &&
-		strncasecmp(spec->url, "https://", 8) != 0) {
-		return wrong(s, "url", "does not begin with http:// or https://", e);
+	for (int i = 0; i < 2; i++) {
+		if (strncasecmp(spec->url, schemes[i], strlen(schemes[i])) == 0) {
+			return 0;
+		}
 	}
-	return 0;
+	return wrong(s, "url", words, e);
 }
 
 /* @where: spec.source.http, spec.source, spec. */
-static int read_http(const struct section *where, struct manifest_spec *spec, struct err *e)
+static int read_references(const struct section *where, struct manifest_spec *spec, struct err *e)
 {
-	const struct section *s = &where[0];
-	enum manifest_choice insecure = MANIFEST_UNSET;
-	int r = check_url(s, spec, e);
+	int r;
 
 	spec->secret_ref = find_outwards(where, 3, "secretRef");
 	spec->cert_config_map = find_outwards(where, 3, "certConfigMap");
+	r = check_reference(&where[0], spec->secret_ref, "secretRef", e);
+	return r < 0 ? r : check_reference(&where[0], spec->cert_config_map, "certConfigMap", e);
+}
+
+static int read_http(const struct section *where, struct manifest_spec *spec, struct err *e)
+{
+	static const char *const schemes[2] = { "http://", "https://" };
+	const struct section *s = &where[0];
+	enum manifest_choice insecure = MANIFEST_UNSET;
+	int r = check_url(s, schemes, "does not begin with http:// or https://", spec, e);
+
 	if (r == 0) {
-		r = check_reference(s, spec->secret_ref, "secretRef", e);
-	}
-	if (r == 0) {
-		r = check_reference(s, spec->cert_config_map, "certConfigMap", e);
+		r = read_references(where, spec, e);
 	}
 	if (r == 0) {
 		r = check_list(s, "extraHeaders", true, &spec->extra_headers, e);
@@ -258,6 +267,30 @@ static int read_http(const struct section *where, struct manifest_spec *spec, st
 	if (r == 0) {
 		r = read_choice(s, "insecureSkipVerify", &insecure, e);
 		spec->insecure = insecure == MANIFEST_YES;
+	}
+	return r;
+}
+
+/* How it is pulled is a cluster's business; what is in the end is the same. */
+static int read_registry(const struct section *where, struct manifest_spec *spec, struct err *e)
+{
+	static const char *const schemes[2] = { "docker://", "oci-archive:" };
+	const struct section *s = &where[0];
+	struct section platform = { s->object, yamltree_get(s->node, "platform"),
+		"spec.source.registry.platform" };
+	int r;
+
+	if (yamltree_get(s->node, "imageStream")) {
+		return manifest_error(e, -ENOTSUP, s->object, yamltree_get(s->node, "imageStream"),
+			"spec.source.registry.imageStream",
+			"is known to a cluster only; give the image's url");
+	}
+	r = check_url(s, schemes, "does not begin with docker:// or oci-archive:", spec, e);
+	if (r == 0) {
+		r = read_references(where, spec, e);
+	}
+	if (r == 0) {
+		r = read_text(&platform, "architecture", &spec->architecture, e);
 	}
 	return r;
 }
@@ -300,7 +333,7 @@ static int find_source(const struct section *s, size_t *ret, struct err *e)
 	}
 	if (found == ARRAY_SIZE(sources)) {
 		return manifest_error(e, -EINVAL, s->object, s->node, s->field,
-			"names no source: http, pvc or blank");
+			"names no source: http, registry, pvc or blank");
 	}
 	if (!sources[found].usable) {
 		return manifest_error(e, -ENOTSUP, s->object,
@@ -331,6 +364,7 @@ static int read_source(const struct section *top, struct manifest_spec *spec, st
 		return r;
 	}
 	spec->source = sources[i].source;
+	spec->source_name = sources[i].name;
 	spec->source_node = yamltree_get(source.node, sources[i].name);
 	snprintf(field, sizeof(field), "spec.source.%s", sources[i].name);
 	struct section where[] = { { top->object, spec->source_node, field }, source, *top };
@@ -338,6 +372,8 @@ static int read_source(const struct section *top, struct manifest_spec *spec, st
 	switch (spec->source) {
 	case MANIFEST_SOURCE_HTTP:
 		return read_http(where, spec, e);
+	case MANIFEST_SOURCE_REGISTRY:
+		return read_registry(where, spec, e);
 	case MANIFEST_SOURCE_PVC:
 		return read_clone(where, spec, e);
 	case MANIFEST_SOURCE_BLANK:

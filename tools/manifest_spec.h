@@ -15,6 +15,7 @@
 
 enum manifest_source {
 	MANIFEST_SOURCE_HTTP,
+	MANIFEST_SOURCE_REGISTRY,
 	MANIFEST_SOURCE_PVC,   /* a clone of another volume */
 	MANIFEST_SOURCE_BLANK, /* an empty disk */
 };
@@ -39,13 +40,15 @@ struct manifest_spec {
 	enum manifest_source source;
 	const struct yamltree_node *source_node;
 
-	const char *url; /* http:// or https:// */
+	const char *source_name; /* "http", "registry": what it is called there */
+	const char *url;         /* http:// or https://, of a registry docker:// or oci-archive: */
 	const struct yamltree_node *secret_ref;
 	const struct yamltree_node *cert_config_map;
 	const struct yamltree_node *extra_headers;        /* a list of headers, checked */
 	const struct yamltree_node *secret_extra_headers; /* a list of names */
 	const char *checksum;
 	bool insecure;
+	const char *architecture; /* of a registry's image; NULL: this machine's */
 
 	const char *clone_ns;
 	const char *clone_name;

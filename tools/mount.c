@@ -37,8 +37,9 @@ struct mount {
 };
 
 /* What is local has no validator. */
-static const char *const local_xattrs[] = { "url", "format", "present", NULL };
-static const char *const remote_xattrs[] = { "url", "format", "present", "validator", NULL };
+static const char *const local_xattrs[] = { "url", "format", "present", "size", NULL };
+static const char *const remote_xattrs[] = { "url", "format", "present", "size", "validator",
+	NULL };
 
 /* The files go before the images under them, the images before what they share. */
 static void mount_clear(struct mount *m)
@@ -68,6 +69,33 @@ static char *report_value(struct image *image, const char *layer, const char *ke
 	return item && asprintf(&text, "%" PRIu64, item->number) >= 0 ? text : NULL;
 }
 
+/* "final", or "provisional" with what is known by now. */
+static char *size_value(struct image *image)
+{
+	uint64_t real;
+	char *text = NULL;
+
+	if (!(image->flags & IMAGE_SIZE_PROVISIONAL)) {
+		return strdup("final");
+	}
+	if (image_final_size(image, &real) < 0) {
+		return strdup("provisional");
+	}
+	if (real == image->size) {
+		return strdup("final");
+	}
+	return asprintf(&text, "wrong: it is %" PRIu64 "; mount again", real) < 0 ? NULL : text;
+}
+
+/* A guard shows what is below it. */
+static const char *format_name(const struct image *disk)
+{
+	while (disk->below && strcmp(disk->ops->name, "guard") == 0) {
+		disk = disk->below;
+	}
+	return disk->ops->name;
+}
+
 /* user.lazydisk.*; all of what is local is present. */
 static int volume_xattr(void *ctx, const char *attr, char **ret)
 {
@@ -77,9 +105,11 @@ static int volume_xattr(void *ctx, const char *attr, char **ret)
 	if (strcmp(attr, "url") == 0) {
 		value = strdup(stack->source);
 	} else if (strcmp(attr, "format") == 0) {
-		value = strdup(stack->image->ops->name);
+		value = strdup(format_name(stack->disk));
 	} else if (strcmp(attr, "validator") == 0) {
 		value = report_value(stack->image, NULL, "validator");
+	} else if (strcmp(attr, "size") == 0) {
+		value = size_value(stack->image);
 	} else if (strcmp(attr, "present") == 0) {
 		value = report_value(stack->image, "cache", "present_bytes");
 		if (!value && asprintf(&value, "%" PRIu64, stack->image->size) < 0) {
@@ -138,6 +168,10 @@ static int open_images(struct mount *m, struct err *e)
 		if (r < 0) {
 			return r;
 		}
+		if (!m->o->content_size_given) {
+			stack_warn_of_size(m->stacks[i]);
+		}
+		stack_warn_of_age(m->stacks[i]);
 	}
 	return 0;
 }
@@ -227,10 +261,10 @@ static int name_sources(struct mount *m, struct err *e)
 		return mount_names_make(
 			m->sources, m->count, o->names, o->name_count, &m->files, e);
 	}
-	if (o->user || o->secret || o->header_file || o->format || o->name_count) {
+	if (o->user || o->secret || o->header_file || o->format || o->member || o->name_count) {
 		return err_set(e, -EINVAL,
-			"--user, --secret, --header-file, --format and --name cannot be given with "
-			"-f: the manifests say it for each volume");
+			"--user, --secret, --header-file, --format, --member and --name cannot be "
+			"given with -f: the manifests say it for each volume");
 	}
 	r = mount_manifest_load(o, &m->manifest, e);
 	if (r < 0) {
@@ -256,6 +290,9 @@ static int prepare(struct mount *m, int *ret_exit, struct err *e)
 		r = stack_env_open(o, &m->env, e);
 		*ret_exit = EXITCODE_USAGE;
 	}
+	if (r == 0) {
+		stack_env_serve(m->env);
+	}
 	if (r == 0 && !o->foreground) {
 		r = daemonize_start(&m->background, ret_exit, e);
 		*ret_exit = r < 0 ? EXITCODE_FAILED : *ret_exit;
@@ -265,7 +302,7 @@ static int prepare(struct mount *m, int *ret_exit, struct err *e)
 
 int mount_run(const struct options *o)
 {
-	struct mount m = { .o = o, .background = { -1 } };
+	struct mount m = { .o = o, .background = { .pipe = -1 } };
 	int code = EXITCODE_OK;
 	struct err e;
 	int r;

@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "core/log.h"
+#include "tools/manifest_stack.h"
 
 static int out_of_memory(struct err *e)
 {
@@ -52,22 +53,17 @@ static int add_volume(struct mount_manifest *m, const struct manifest_object *o,
 	if (r < 0) {
 		return err_set(e, r, "%s", why.text);
 	}
-	if (spec.source != MANIFEST_SOURCE_HTTP) {
+	if (spec.source != MANIFEST_SOURCE_HTTP && spec.source != MANIFEST_SOURCE_REGISTRY) {
 		manifest_warn(o, spec.source_node, "spec.source",
-			"only http sources can be mounted; %s/%s is not shown", o->ns, o->name);
+			"only http and registry sources can be mounted; %s/%s is not shown", o->ns,
+			o->name);
 		return 0;
 	}
 	r = manifest_resolve(&m->manifest, o, &spec, access, e);
 	if (r < 0) {
 		return r;
 	}
-	m->stack[m->count] = (struct stack_access){
-		.user = access->login.user,
-		.password = access->login.password,
-		.headers = (const char *const *)access->headers,
-		.ca_pem = access->ca,
-		.insecure = spec.insecure,
-	};
+	m->stack[m->count] = manifest_stack_access(&spec, access);
 	m->sources[m->count] = (char *)(uintptr_t)spec.url;
 	m->names[m->count] = name_of(&m->manifest, o);
 	return m->names[m->count++] ? 0 : out_of_memory(e);

@@ -20,7 +20,7 @@ static int explain(const char *path, int errnum, struct err *e)
 {
 	switch (errnum) {
 	case ENOENT:
-		return err_set(e, -ENOENT, "%s: no such directory; create it first", path);
+		return err_set(e, -ENOENT, "%s: no such directory", path);
 	case ENOTCONN:
 		return err_set(e, -ENOTCONN,
 			"%s: a mount whose daemon is gone; free it with: lazydisk umount %s", path,
@@ -54,7 +54,9 @@ int mountpoint_check(const char *path, char **ret, struct err *e)
 	int r;
 
 	if (!real || stat(real, &st) < 0) {
-		return explain(path, errno, e);
+		return errno == ENOENT
+			       ? err_set(e, -ENOENT, "%s: no such directory; create it first", path)
+			       : explain(path, errno, e);
 	}
 	if (!S_ISDIR(st.st_mode)) {
 		return err_set(

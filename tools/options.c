@@ -66,14 +66,15 @@ static const struct option_row {
 	{ "readahead", 0, KIND_QUANTITY, FIELD(readahead), FIELD(readahead_given), "SIZE",
 		VERB_MOUNT, GROUP_MOUNT, "fetch at most SIZE ahead of a reader; 0: nothing" },
 
+	{ "size", 0, KIND_QUANTITY, FIELD(content_size), FIELD(content_size_given), "SIZE",
+		VERB_MOUNT | VERB_INFO | VERB_MAP, GROUP_SOURCE,
+		"how large the disk in a compressed file is" },
 	{ "size", 0, KIND_QUANTITY, FIELD(size), FIELD(size_given), "SIZE", VERB_COPY, GROUP_COPY,
 		"make a file SIZE large, zeros behind the disk" },
 	{ "preallocation", 0, KIND_TEXT, FIELD(preallocation), NO_FIELD, "MODE", VERB_COPY,
 		GROUP_COPY, "off, falloc (reserve all) or full (write all)" },
 	{ "target-is-zero", 0, KIND_FLAG, FIELD(target_is_zero), NO_FIELD, NULL, VERB_COPY,
 		GROUP_COPY, "the target reads as zeros: write only data" },
-	{ "checksum", 0, KIND_TEXT, FIELD(checksum), NO_FIELD, "ALG:HEX", VERB_COPY, GROUP_COPY,
-		"what the source must be: sha256:..." },
 	{ "verify", 0, KIND_FLAG, FIELD(verify), NO_FIELD, NULL, VERB_COPY, GROUP_COPY,
 		"read the target back and compare" },
 	{ "force", 0, KIND_FLAG, FIELD(force), NO_FIELD, NULL, VERB_COPY, GROUP_COPY,
@@ -115,6 +116,10 @@ static const struct option_row {
 		GROUP_SOURCE, "read the password of --user from FILE" },
 	{ "secret", 0, KIND_PATH, FIELD(secret), NO_FIELD, "PATH", READS_SOURCE, GROUP_SOURCE,
 		"log in with a Secret: its directory or manifest" },
+	{ "authfile", 0, KIND_PATH, FIELD(authfile), NO_FIELD, "PATH", READS_SOURCE, GROUP_SOURCE,
+		"log in to registries as this docker config says" },
+	{ "platform", 0, KIND_TEXT, FIELD(platform), NO_FIELD, "OS/ARCH", READS_SOURCE,
+		GROUP_SOURCE, "of an image, the one for OS/ARCH (this machine's)" },
 	{ "header-file", 0, KIND_PATH, FIELD(header_file), NO_FIELD, "FILE", READS_SOURCE,
 		GROUP_SOURCE, "send the headers in FILE, \"Name: value\" a line" },
 	{ "proxy", 0, KIND_TEXT, FIELD(proxy), NO_FIELD, "URL", READS_SOURCE, GROUP_SOURCE,
@@ -125,8 +130,12 @@ static const struct option_row {
 		"hard: never give up; N: at most N retries" },
 	{ "connections", 0, KIND_COUNT, FIELD(connections), NO_FIELD, "N", READS_SOURCE,
 		GROUP_SOURCE, "at most N connections to one host (32)" },
+	{ "checksum", 0, KIND_TEXT, FIELD(checksum), NO_FIELD, "ALG:HEX", VERB_COPY, GROUP_SOURCE,
+		"what the source must be: sha256:..." },
 	{ "format", 0, KIND_TEXT, FIELD(format), NO_FIELD, "FORMAT", READS_SOURCE, GROUP_SOURCE,
 		"take the image for FORMAT, do not look at it" },
+	{ "member", 0, KIND_TEXT, FIELD(member), NO_FIELD, "PATH", READS_SOURCE, GROUP_SOURCE,
+		"take this file of an archive or an image" },
 	{ "allow-backing", 0, KIND_FLAG, FIELD(allow_backing), NO_FIELD, NULL, READS_SOURCE,
 		GROUP_SOURCE, "open backing files that lie beside the image" },
 
@@ -474,6 +483,14 @@ int options_check(const struct options *o, struct err *e)
 	return r < 0 ? r : check_paths(o, e);
 }
 
+static void free_list(char **list, size_t count)
+{
+	for (size_t i = 0; i < count; i++) {
+		free(list[i]);
+	}
+	free(list);
+}
+
 void options_clear(struct options *o)
 {
 	for (size_t i = 0; i < ARRAY_SIZE(rows); i++) {
@@ -481,14 +498,8 @@ void options_clear(struct options *o)
 			free(*(char **)field_at(o, rows[i].field));
 		}
 	}
-	for (size_t i = 0; i < o->name_count; i++) {
-		free(o->names[i]);
-	}
-	free(o->names);
-	for (size_t i = 0; i < o->manifest_count; i++) {
-		free(o->manifests[i]);
-	}
-	free(o->manifests);
+	free_list(o->names, o->name_count);
+	free_list(o->manifests, o->manifest_count);
 	*o = (struct options){ 0 };
 }
 

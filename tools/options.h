@@ -33,6 +33,8 @@ struct options {
 	char *user;
 	char *password_file;
 	char *secret;
+	char *authfile;
+	char *platform;
 	char *header_file;
 	char *proxy;
 	unsigned int timeout_s;
@@ -40,7 +42,11 @@ struct options {
 	unsigned int tries; /* of one transfer, the first included; 0: as many as fit the time */
 	unsigned int connections;
 	char *format;
+	char *member; /* of an archive */
 	bool allow_backing;
+	bool content_size_given;
+	uint64_t content_size; /* of what a container holds, where its format does not tell */
+	char *checksum;        /* of the source: "sha256:HEX" */
 
 	/* the cache */
 	char *cache_dir;
@@ -63,7 +69,10 @@ struct options {
 	uint64_t size;
 
 	/* copy */
-	char *checksum; /* of the source: "sha256:HEX" */
+	bool in_order; /* no option: raw disks are read in order, once, so that what was decoded of
+			  them need not be kept */
+	bool check_digests; /* no option: the verb reads all of an image, so that it can be verified
+			     */
 	char *preallocation;
 	bool target_is_zero;
 	bool verify;

@@ -18,24 +18,13 @@
 
 const char *const secret_user_keys[2] = { "accessKeyId", "username" };
 const char *const secret_password_keys[2] = { "secretKey", "password" };
-
-void secret_wipe(char *text)
-{
-	if (text) {
-		explicit_bzero(text, strlen(text));
-		free(text);
-	}
-}
-
-static void wipep(char **text)
-{
-	secret_wipe(*text);
-}
+const char *const secret_docker_keys[2] = { ".dockerconfigjson", ".dockercfg" };
 
 void secret_clear(struct secret *s)
 {
-	secret_wipe(s->user);
-	secret_wipe(s->password);
+	free_secret(s->user);
+	free_secret(s->password);
+	free_secret(s->docker_config);
 	*s = (struct secret){ 0 };
 }
 
@@ -67,7 +56,7 @@ static int check_value(const char *path, const char *text, size_t len, struct er
 
 static int read_value(const char *path, char **ret, struct err *e)
 {
-	CLEANUP(wipep) char *text = NULL;
+	CLEANUP_SECRET char *text = NULL;
 	size_t len;
 	size_t stripped;
 	int r = rw_read_file(path, VALUE_MAX, &text, &len, e);
@@ -112,10 +101,31 @@ static int read_key(const char *dir, const char *const keys[2], char **ret, stru
 	return 0;
 }
 
+/* A docker config is a text of lines. */
+static int read_docker_config(const char *dir, char **ret, struct err *e)
+{
+	for (int i = 0; i < 2; i++) {
+		CLEANUP_FREE char *path = NULL;
+		size_t len;
+
+		if (asprintf(&path, "%s/%s", dir, secret_docker_keys[i]) < 0) {
+			path = NULL;
+			return err_set(e, -ENOMEM, "out of memory");
+		}
+		if (access(path, F_OK) == 0) {
+			return rw_read_file(path, MANIFEST_MAX, ret, &len, e);
+		}
+	}
+	return 0;
+}
+
 static int load_directory(const char *path, struct secret *ret, struct err *e)
 {
-	int r = read_key(path, secret_user_keys, &ret->user, e);
+	int r = read_docker_config(path, &ret->docker_config, e);
 
+	if (r == 0) {
+		r = read_key(path, secret_user_keys, &ret->user, e);
+	}
 	if (r == 0) {
 		r = read_key(path, secret_password_keys, &ret->password, e);
 	}
@@ -124,7 +134,7 @@ static int load_directory(const char *path, struct secret *ret, struct err *e)
 
 static int load_manifest(const char *path, struct secret *ret, struct err *e)
 {
-	CLEANUP(wipep) char *text = NULL;
+	CLEANUP_SECRET char *text = NULL;
 	size_t len;
 	int r = rw_read_file(path, MANIFEST_MAX, &text, &len, e);
 
@@ -136,9 +146,13 @@ int secret_settle(const char *path, struct secret *s, struct err *e)
 {
 	int r;
 
+	if (!s->user && !s->password && s->docker_config) {
+		return 0;
+	}
 	if (!s->user && !s->password) {
 		return err_set(e, -EINVAL,
-			"%s: has neither accessKeyId and secretKey nor username and password",
+			"%s: has neither accessKeyId and secretKey nor username and password, nor "
+			".dockerconfigjson",
 			path);
 	}
 	if ((!s->user || !*s->user) && (!s->password || !*s->password)) {
@@ -205,7 +219,7 @@ bool secret_is_header(const char *line)
 void secret_free_headers(char **headers)
 {
 	for (char **p = headers; p && *p; p++) {
-		secret_wipe(*p);
+		free_secret(*p);
 	}
 	free(headers);
 }
@@ -239,7 +253,7 @@ static int collect_headers(const char *path, char *text, char **headers, struct 
 
 int secret_read_headers(const char *path, char ***ret, struct err *e)
 {
-	CLEANUP(wipep) char *text = NULL;
+	CLEANUP_SECRET char *text = NULL;
 	char **headers;
 	size_t lines = 2;
 	size_t len;

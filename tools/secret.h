@@ -12,14 +12,16 @@
 
 #include "core/err.h"
 
-/* Both NULL: anonymous. Else both are set. */
+/* All NULL: anonymous. User and password are set together. */
 struct secret {
 	char *user;
 	char *password;
+	char *docker_config; /* logins for registries, as docker login writes them */
 };
 
-/* @path is a directory (files accessKeyId and secretKey, or username and password) or a manifest
- * (secret_manifest_parse()). Empty values mean anonymous. @ret is to be cleared in any case. */
+/* @path is a directory (files accessKeyId and secretKey, or username and password, or
+ * .dockerconfigjson) or a manifest (secret_manifest_parse()). Empty values mean anonymous. @ret is
+ * to be cleared in any case. */
 int secret_load(const char *path, struct secret *ret, struct err *e);
 
 /* Picks the login out of a Secret in YAML or JSON: `data` (base64) or `stringData`, keys as above.
@@ -41,6 +43,8 @@ int secret_node_value(const struct yamltree_node *root, const char *key, char **
 /* The keys of a Secret: CDI's first, then those of type kubernetes.io/basic-auth. */
 extern const char *const secret_user_keys[2];
 extern const char *const secret_password_keys[2];
+/* Of types kubernetes.io/dockerconfigjson and kubernetes.io/dockercfg. */
+extern const char *const secret_docker_keys[2];
 
 /* What was read becomes a login, or anonymous; refuses what cannot be one. */
 int secret_settle(const char *path, struct secret *s, struct err *e);
@@ -62,8 +66,7 @@ void secret_free_headers(char **headers);
 /* Takes one line end off the end of @text. */
 void secret_strip_newline(char *text);
 
-/* Wipes and frees. NULL is nothing. */
-void secret_wipe(char *text);
+/* Wipes and frees. */
 void secret_clear(struct secret *s);
 
 #endif

@@ -46,8 +46,11 @@ static int read_first(const char *path, const struct yamltree_node *root, const 
 int secret_node_login(
 	const char *path, const struct yamltree_node *root, struct secret *ret, struct err *e)
 {
-	int r = read_first(path, root, secret_user_keys, &ret->user, e);
+	int r = read_first(path, root, secret_docker_keys, &ret->docker_config, e);
 
+	if (r == 0) {
+		r = read_first(path, root, secret_user_keys, &ret->user, e);
+	}
 	if (r == 0) {
 		r = read_first(path, root, secret_password_keys, &ret->password, e);
 	}

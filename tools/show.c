@@ -13,8 +13,22 @@
 /* What a layer counts over a process's life says nothing when that process only looked. */
 static const char *const counters[] = { "requests", "bytes_fetched", "retries", "redirects", "hits",
 	"misses", "joined", "fills", "waits", "wait_ms", "bytes_demanded", "bytes_prefetched",
-	"bytes_wasted", "torn", "bypassed", "rtt_us", "bytes_per_s", "l2_tables_read", "stalls",
-	"connections" };
+	"bytes_wasted", "torn", "bypassed", "lent", "rtt_us", "bytes_per_s", "l2_tables_read",
+	"stalls", "connections", "decoding", "decoding_paused" };
+
+/* What a layer is of which the image is made, rather than what is done with it on the way. */
+static bool is_format(const char *name)
+{
+	static const char *const others[] = { "cache", "http", "file", "digest", "guard", "raw",
+		"overlay", "trace" };
+
+	for (size_t i = 0; i < ARRAY_SIZE(others); i++) {
+		if (strcmp(others[i], name) == 0) {
+			return false;
+		}
+	}
+	return true;
+}
 
 json_t *show_layer(const json_t *image, const char *name)
 {
@@ -61,6 +75,48 @@ static void line(FILE *out, const char *label, const char *fmt, ...)
 	fprintf(out, "  %-14s ", label);
 	render_text(out, value);
 	fputc('\n', out);
+}
+
+/* "qcow2 in xz"; nothing for a plain raw disk. */
+static void show_chain(FILE *out, const json_t *image)
+{
+	json_t *layers = json_object_get(image, "layers");
+	json_t *layer;
+	char chain[256] = "";
+	size_t at = 0;
+	size_t i;
+
+	json_array_foreach(layers, i, layer)
+	{
+		const char *name = text(layer, "name");
+
+		if (at + strlen(name) + 5 < sizeof(chain) && (is_format(name) || i == 0)) {
+			at += (size_t)snprintf(
+				chain + at, sizeof(chain) - at, "%s%s", at ? " in " : "", name);
+		}
+	}
+	if (strcmp(chain, "raw") != 0) {
+		line(out, "format", "%s", chain);
+	}
+}
+
+/* What the size is worth. */
+static void show_size_note(FILE *out, const json_t *image)
+{
+	json_t *layer = json_array_get(json_object_get(image, "layers"), 0);
+	char a[RENDER_MAX];
+
+	if (!json_is_true(json_object_get(layer, "size_provisional"))) {
+		return;
+	}
+	if (!json_object_get(layer, "final_size")) {
+		line(out, "", "assumed: it is known when all was decoded");
+	} else if (number(layer, "final_size") == number(image, "size")) {
+		line(out, "", "as it is");
+	} else {
+		line(out, "", "but it is %s (%" PRIu64 " bytes): mount it again",
+			render_size(number(layer, "final_size"), a), number(layer, "final_size"));
+	}
 }
 
 /* Whether the word @end ends @s. */
@@ -133,6 +189,8 @@ void show_info(FILE *out, const json_t *image)
 	line(out, "source", "%s", text(image, "source"));
 	line(out, "size", "%s (%" PRIu64 " bytes)", render_size(number(image, "size"), a),
 		number(image, "size"));
+	show_size_note(out, image);
+	show_chain(out, image);
 	if (json_object_get(image, "allocated_bytes")) {
 		line(out, "data", "%s (%s)", render_size(number(image, "allocated_bytes"), a),
 			render_percent(number(image, "allocated_bytes"), number(image, "size"), b));
@@ -177,17 +235,24 @@ static void show_cache(FILE *out, const json_t *cache)
 	line(out, "reads", "%" PRIu64 " hits, %" PRIu64 " misses, %" PRIu64 " joined a fetch",
 		number(cache, "hits"), number(cache, "misses"), number(cache, "joined"));
 	if (waits > 0) {
-		line(out, "waited", "%" PRIu64 " times, %s in all, %s each", waits,
+		line(out, "waited", "%" PRIu64 " reads, %s in all, %s each", waits,
 			render_duration_us(wait_us, a), render_duration_us(wait_us / waits, b));
 	} else {
 		line(out, "waited", "never");
 	}
-	line(out, "read ahead", "%s, of which unused %s",
-		render_size(number(cache, "bytes_prefetched"), a),
-		render_size(number(cache, "bytes_wasted"), b));
+	line(out, "asked for", "%s, and ahead of that %s, of which unused %s",
+		render_size(number(cache, "bytes_demanded"), a),
+		render_size(number(cache, "bytes_prefetched"), b),
+		render_size(number(cache, "bytes_wasted"), c));
 	if (number(cache, "bytes_per_s") > 0) {
 		line(out, "link", "%s, round trip %s", render_rate(number(cache, "bytes_per_s"), a),
 			render_duration_us(number(cache, "rtt_us"), b));
+	}
+	if (number(cache, "decoding") > 0) {
+		line(out, "decoding", "%" PRIu64 " pieces at once", number(cache, "decoding"));
+	}
+	if (number(cache, "lent") > 0) {
+		line(out, "passthrough", "readers get it from the cache's file, past the daemon");
 	}
 	if (number(cache, "torn") > 0) {
 		line(out, "repaired", "%" PRIu64 " damaged pieces, fetched again",
@@ -209,6 +274,8 @@ void show_status(FILE *out, const json_t *image)
 	fputc('\n', out);
 	line(out, "source", "%s", text(image, "source"));
 	line(out, "size", "%s", render_size(number(image, "size"), a));
+	show_size_note(out, image);
+	show_chain(out, image);
 	if (cache) {
 		show_cache(out, cache);
 	}

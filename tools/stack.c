@@ -3,32 +3,15 @@
 #include "tools/stack.h"
 
 #include <errno.h>
+#include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
-#include "cache/cache.h"
 #include "core/cleanup.h"
 #include "core/log.h"
-#include "formats/format.h"
-#include "sources/source.h"
-#include "tools/secret.h"
-
-struct stack_env {
-	const struct options *o;
-	struct secret login;
-	char **headers; /* NULL: none */
-	struct net *net;
-	struct cache *cache;
-	struct image *digest; /* of the stack that is being opened; in its chain */
-};
-
-/* What the opener of backing files knows of the image that asks. */
-struct asker {
-	struct stack_env *env;
-	const char *source;
-	const struct stack_access *access;
-};
+#include "tools/cache_image.h"
+#include "tools/stack_env.h"
 
 static int open_layers(const struct asker *asker, const char *format, unsigned int depth,
 	struct image **ret, struct err *e);
@@ -71,7 +54,7 @@ int stack_cache_dir(const struct options *o, char **ret, struct err *e)
 	return 0;
 }
 
-static int need_cache(struct stack_env *env, struct err *e)
+int stack_need_cache(struct stack_env *env, struct err *e)
 {
 	const struct options *o = env->o;
 	CLEANUP_FREE char *dir = NULL;
@@ -79,6 +62,7 @@ static int need_cache(struct stack_env *env, struct err *e)
 		.max_size = o->cache_size,
 		.readahead = o->readahead,
 		.no_readahead = o->readahead_given && o->readahead == 0,
+		.once = o->in_order,
 	};
 	int r;
 
@@ -100,12 +84,12 @@ static int need_cache(struct stack_env *env, struct err *e)
 	return cache_open(&opts, &env->cache, e);
 }
 
-static int need_net(struct stack_env *env, struct err *e)
+int stack_need_net(struct stack_env *env, struct err *e)
 {
 	return env->net ? 0 : net_new(env->o->connections, &env->net, e);
 }
 
-static struct source_opts source_options(
+struct source_opts stack_source_options(
 	const struct stack_env *env, const struct stack_access *access)
 {
 	const struct options *o = env->o;
@@ -117,6 +101,10 @@ static struct source_opts source_options(
 		.insecure = o->insecure,
 		.user = env->login.user,
 		.password = env->login.password,
+		.docker_config = env->login.docker_config,
+		.login_from = o->secret ? o->secret : "--user",
+		.authfile = o->authfile,
+		.platform = o->platform,
 		.headers = (const char *const *)env->headers,
 		.proxy = o->proxy,
 		.timeout_s = o->timeout_s,
@@ -128,6 +116,9 @@ static struct source_opts source_options(
 		opts.user = access->user;
 		opts.password = access->password;
 		opts.headers = access->headers;
+		opts.docker_config = access->docker_config;
+		opts.login_from = access->login_from;
+		opts.platform = access->platform ? access->platform : o->platform;
 		opts.ca_pem = access->ca_pem;
 		opts.insecure = o->insecure || access->insecure;
 	}
@@ -152,21 +143,67 @@ static int open_backing(void *ctx, const char *name, const char *format, unsigne
 		return r == -ENOMEM ? r : err_wrap(e, -ENOTSUP, "backing file");
 	}
 	return open_layers(
-		&(struct asker){ asker->env, sibling, asker->access }, format, depth, ret, e);
+		&(struct asker){ asker->env, sibling, asker->access, NULL }, format, depth, ret, e);
+}
+
+/* Puts the derived cache over what a decoder makes, where going back in it costs something. */
+int stack_keep(void *ctx, struct image *decoded, const char *name, struct image **ret,
+	struct blobs **ret_blobs, struct err *e)
+{
+	struct asker *asker = ctx;
+	CLEANUP_FREE char *key = NULL;
+	uint64_t off;
+	uint64_t len = 0;
+	int r = decoded->size > 0 ? image_unit_at(decoded, 0, &off, &len, e) : 0;
+
+	if (r == 0 && len > 0 && asker->env->o->in_order) {
+		const char *inside = NULL;
+
+		r = format_probe(decoded, &inside, e);
+		len = r == 0 && strcmp(inside, "raw") == 0 ? 0 : len;
+	}
+	if (r < 0) {
+		return r;
+	}
+	if (len == 0) {
+		*ret = decoded;
+		*ret_blobs = NULL;
+		return 0;
+	}
+	if (asprintf(&key, "%s+%s", asker->key, name) < 0) {
+		key = NULL;
+		return err_set(e, -ENOMEM, "out of memory");
+	}
+	r = stack_need_cache(asker->env, e);
+	if (r == 0) {
+		r = cache_image_open(asker->env->cache, key, decoded, ret, e);
+	}
+	if (r < 0) {
+		return r;
+	}
+	*ret_blobs = cache_image_blobs(*ret);
+	free(asker->key);
+	asker->key = TAKE_PTR(key);
+	return 0;
 }
 
 static int open_format(const struct asker *asker, struct image *below,
 	const struct format_opts *opts, struct image **ret, struct err *e)
 {
-	struct asker backing = *asker;
+	struct asker inner = *asker;
 	struct format_opts mine = *opts;
-	int r;
+	int r = source_key(asker->source, &inner.key, e);
 
+	if (r < 0) {
+		return r;
+	}
+	mine.keep = stack_keep;
+	mine.ctx = &inner;
 	if (asker->env->o->allow_backing) {
 		mine.open_backing = open_backing;
-		mine.ctx = &backing;
 	}
 	r = format_open(below, &mine, ret, e);
+	free(inner.key);
 	if (r < 0) {
 		CLEANUP_FREE char *shown = stack_display(asker->source);
 
@@ -175,22 +212,26 @@ static int open_format(const struct asker *asker, struct image *below,
 	return 0;
 }
 
-/* The checksum is of the image that the user named, not of its backing files. */
-static int add_digest(
-	struct stack_env *env, unsigned int depth, struct image **image, struct err *e)
+int stack_add_digest(struct stack_env *env, const char *want, struct image **image, struct err *e)
 {
 	struct image *digest;
-	int r;
+	int r = source_digest_open(*image, want, &digest, e);
 
-	if (!env->o->checksum || depth > 0) {
-		return 0;
-	}
-	r = source_digest_open(*image, env->o->checksum, &digest, e);
 	if (r == 0) {
 		*image = digest;
 		env->digest = digest;
 	}
 	return r;
+}
+
+/* The checksum is of the image that the user named, not of its backing files. */
+static int add_checksum(
+	struct stack_env *env, unsigned int depth, struct image **image, struct err *e)
+{
+	if (!env->o->checksum || depth > 0 || env->serves) {
+		return 0;
+	}
+	return stack_add_digest(env, env->o->checksum, image, e);
 }
 
 /* A version that the cache knows helps to open a source whose server does not answer. */
@@ -199,13 +240,14 @@ static int open_remote(const struct asker *asker, unsigned int depth, struct ima
 {
 	CLEANUP(image_closep) struct image *image = NULL;
 	struct stack_env *env = asker->env;
-	struct source_opts opts = source_options(env, asker->access);
+	struct source_opts opts = stack_source_options(env, asker->access);
 	struct cache_known known = { NULL, 0 };
+	struct image *cached = NULL;
 	CLEANUP_FREE char *key = NULL;
-	int r = need_cache(env, e);
+	int r = stack_need_cache(env, e);
 
 	if (r == 0) {
-		r = need_net(env, e);
+		r = stack_need_net(env, e);
 	}
 	if (r == 0) {
 		r = source_key(asker->source, &key, e);
@@ -220,28 +262,91 @@ static int open_remote(const struct asker *asker, unsigned int depth, struct ima
 	r = source_open(env->net, asker->source, &opts, &image, e);
 	free(known.id);
 	if (r == 0) {
-		r = add_digest(env, depth, &image, e);
-	}
-	if (r == 0) {
-		r = cache_image_open(env->cache, key, image, ret, e);
+		r = cache_image_open(env->cache, key, image, &cached, e);
 	}
 	if (r < 0) {
 		return r;
 	}
 	TAKE_PTR(image);
-	*ret_blobs = cache_image_blobs(*ret);
+	image = cached;
+	if (depth == 0) {
+		env->cached = cached;
+	}
+	/* Over the cache: what is compared is what is handed out. */
+	r = add_checksum(env, depth, &image, e);
+	if (r == 0) {
+		*ret = TAKE_PTR(image);
+		*ret_blobs = cache_image_blobs(cached);
+	}
+	return r;
+}
+
+static void nothing_destroy(struct image *img)
+{
+	image_fini(img);
+	free(img);
+}
+
+/* An image without a byte, known under another's id. */
+static int nothing_new(const char *id, struct image **ret)
+{
+	static const struct image_ops nothing_ops = {
+		.name = "nothing",
+		.destroy = nothing_destroy,
+	};
+	struct image *img = calloc(1, sizeof(*img));
+
+	if (!img || image_init(img, &nothing_ops, NULL, 0, id) < 0) {
+		free(img);
+		return -ENOMEM;
+	}
+	*ret = img;
 	return 0;
+}
+
+/* What is on this machine is not cached, but what was learned of it is to be remembered: an object
+ * of the cache that holds small records and no byte. Without it all works, only slower. */
+static void open_records(const struct asker *asker, const struct image *image, struct blobs **ret)
+{
+	struct stack_env *env = asker->env;
+	CLEANUP(image_closep) struct image *nothing = NULL;
+	CLEANUP_FREE char *key = NULL;
+	struct image **list;
+	struct image *records;
+
+	if (env->o->no_cache || (image->flags & IMAGE_UNVERSIONED) ||
+		stack_need_cache(env, NULL) < 0 || source_key(asker->source, &key, NULL) < 0 ||
+		nothing_new(image->id, &nothing) < 0) {
+		return;
+	}
+	list = reallocarray(env->records, env->record_count + 1, sizeof(struct image *));
+	if (!list) {
+		return;
+	}
+	env->records = list;
+	if (cache_image_open(env->cache, key, nothing, &records, NULL) == 0) {
+		TAKE_PTR(nothing);
+		env->records[env->record_count++] = records;
+		*ret = cache_image_blobs(records);
+	}
+}
+
+static bool is_container(struct image *image, const char *format)
+{
+	const char *name = format;
+
+	return (name || format_probe(image, &name, NULL) == 0) && format_is_container(name);
 }
 
 static int open_local(
 	const struct asker *asker, unsigned int depth, struct image **ret, struct err *e)
 {
 	CLEANUP(image_closep) struct image *image = NULL;
-	struct source_opts opts = source_options(asker->env, asker->access);
+	struct source_opts opts = stack_source_options(asker->env, asker->access);
 	int r = source_open(asker->env->net, asker->source, &opts, &image, e);
 
 	if (r == 0) {
-		r = add_digest(asker->env, depth, &image, e);
+		r = add_checksum(asker->env, depth, &image, e);
 	}
 	if (r == 0) {
 		*ret = TAKE_PTR(image);
@@ -252,20 +357,34 @@ static int open_local(
 static int open_layers(const struct asker *asker, const char *format, unsigned int depth,
 	struct image **ret, struct err *e)
 {
+	struct stack_env *env = asker->env;
 	CLEANUP(image_closep) struct image *image = NULL;
-	struct format_opts opts = { .format = format, .depth = depth };
+	struct image *disk = NULL;
+	struct format_opts opts = {
+		.format = format,
+		.member = depth == 0 ? env->o->member : NULL,
+		.depth = depth,
+		.size = depth == 0 ? env->o->content_size : 0,
+	};
 	int r;
 
+	if (source_is_image(asker->source)) {
+		return stack_image_open(asker, format, ret, e);
+	}
 	if (source_is_remote(asker->source)) {
 		r = open_remote(asker, depth, &image, &opts.blobs, e);
 	} else {
 		r = open_local(asker, depth, &image, e);
+		if (r == 0 && is_container(image, format)) {
+			open_records(asker, image, &opts.blobs);
+		}
 	}
 	if (r == 0) {
-		r = open_format(asker, image, &opts, ret, e);
+		r = open_format(asker, image, &opts, &disk, e);
 	}
 	if (r == 0) {
 		TAKE_PTR(image);
+		*ret = disk;
 	}
 	return r;
 }
@@ -295,7 +414,7 @@ int stack_open(struct stack_env *env, const char *source, struct stack **ret, st
 int stack_open_as(struct stack_env *env, const char *source, const struct stack_access *access,
 	struct stack **ret, struct err *e)
 {
-	struct asker asker = { env, source, access };
+	struct asker asker = { env, source, access, NULL };
 	struct stack *stack = calloc(1, sizeof(*stack));
 	int r;
 
@@ -303,11 +422,15 @@ int stack_open_as(struct stack_env *env, const char *source, const struct stack_
 		return err_set(e, -ENOMEM, "out of memory");
 	}
 	stack->local = !source_is_remote(source);
+	stack->env = env;
 	env->digest = NULL;
+	env->cached = NULL;
 	r = open_layers(&asker, access && access->format ? access->format : env->o->format, 0,
 		&stack->image, e);
 	if (r == 0) {
+		stack->disk = stack->image;
 		stack->digest = env->digest;
+		stack->cached = env->cached;
 		stack->source = stack_display(source);
 		r = stack->source ? 0 : err_set(e, -ENOMEM, "out of memory");
 	}
@@ -319,9 +442,21 @@ int stack_open_as(struct stack_env *env, const char *source, const struct stack_
 	return 0;
 }
 
+static void find_wrong(struct stack *stack)
+{
+	stack->wrong = cache_image_key(stack->cached);
+	stack->wrong_id = strdup(stack->cached->id);
+}
+
 int stack_verify(struct stack *stack, struct err *e)
 {
-	return stack->digest ? source_digest_finish(stack->digest, e) : 0;
+	int r = stack->digest ? source_digest_finish(stack->digest, e)
+			      : image_prove(stack->image, e);
+
+	if ((r == -ENOKEY || r == -EBADMSG) && stack->cached) {
+		find_wrong(stack);
+	}
+	return r;
 }
 
 void stack_close(struct stack *stack)
@@ -331,6 +466,11 @@ void stack_close(struct stack *stack)
 			image_interrupt(stack->image);
 		}
 		image_close(stack->image);
+		if (stack->wrong && stack->wrong_id) {
+			cache_image_drop_blob(stack->env->cache, stack->wrong, stack->wrong_id);
+		}
+		free(stack->wrong);
+		free(stack->wrong_id);
 		free(stack->source);
 		free(stack);
 	}
@@ -385,9 +525,18 @@ int stack_env_open(const struct options *o, struct stack_env **ret, struct err *
 	return 0;
 }
 
+void stack_env_serve(struct stack_env *env)
+{
+	env->serves = true;
+}
+
 void stack_env_close(struct stack_env *env)
 {
 	if (env) {
+		for (size_t i = 0; i < env->record_count; i++) {
+			image_close(env->records[i]);
+		}
+		free(env->records);
 		cache_close(env->cache);
 		net_free(env->net);
 		secret_clear(&env->login);

@@ -5,6 +5,9 @@
  *
  *	local file:	format > file
  *	remote:		format > cache > http
+ *	compressed:	format > cache > decoder > ...
+ *	in an archive:	format > tar > ...
+ *	docker://:	format > tar > [cache > decoder >] cache > blob
  *
  * The connections and the cache are shared by the stacks of one environment and made when the first
  * remote source asks for them. They start threads: fork before.
@@ -27,18 +30,27 @@ int stack_check(const struct options *o, struct err *e);
  * stack_env_close(). -EINVAL and errors of files: the command line is to blame. */
 int stack_env_open(const struct options *o, struct stack_env **ret, struct err *e);
 
+/* The stacks opened from now on are mounted. */
+void stack_env_serve(struct stack_env *env);
+
 /* All stacks are closed before. NULL is nothing. */
 void stack_env_close(struct stack_env *env);
 
 struct stack {
-	bool local;           /* its bytes are on this machine */
-	struct image *image;  /* the disk; owned */
-	struct image *digest; /* the layer in it that computes --checksum, or NULL */
-	char *source;         /* to show: without credentials */
+	bool local;            /* its bytes are on this machine */
+	struct image *image;   /* the disk; owned */
+	struct image *disk;    /* the same */
+	struct image *digest;  /* the layer in it that computes a digest, or NULL */
+	char *source;          /* to show: without credentials */
+	struct image *cached;  /* the layer in it that is the cache, or NULL */
+	char *wrong;           /* stack.c's: the key of what is not to stay in the cache */
+	char *wrong_id;        /* stack.c's: and its id */
+	struct stack_env *env; /* stack.c's */
 };
 
 /* What one source needs to be reached. It replaces the credentials and headers of the options; the
- * authorities come in addition. Borrowed for the call. */
+ * authorities come in addition. Borrowed for the call; of stacks that are served, until
+ * stack_env_close(). */
 struct stack_access {
 	const char *user; /* NULL: none */
 	const char *password;
@@ -46,6 +58,9 @@ struct stack_access {
 	const char *ca_pem;         /* authorities (PEM); NULL: none */
 	bool insecure;              /* accept any certificate */
 	const char *format;         /* NULL: what the options say */
+	const char *docker_config;  /* logins for registries; NULL: none */
+	const char *login_from;     /* where the login is from, for messages */
+	const char *platform;       /* of an image; NULL: what the options say */
 };
 
 /* Opens @source. One thread at a time for one environment. */
@@ -55,8 +70,16 @@ int stack_open(struct stack_env *env, const char *source, struct stack **ret, st
 int stack_open_as(struct stack_env *env, const char *source, const struct stack_access *access,
 	struct stack **ret, struct err *e);
 
-/* The bytes of the source are what --checksum says; fetches what nobody has read. Nobody reads the
- * image any more. 0 when there was no --checksum; -ENOKEY: they are not. */
+/* Says so when the size of the disk is only assumed. */
+void stack_warn_of_size(const struct stack *stack);
+
+/* Says so when nobody could be asked whether the image still is what the cache has of it. */
+void stack_warn_of_age(const struct stack *stack);
+
+/* The bytes of the source are what --checksum says, or of an image (with options' check_digests)
+ * the manifest, or else what the image's layers can prove: see image_prove(). Fetches what nobody
+ * has read. Nobody reads the image any more. -ENOKEY, -EBADMSG: they are not, and the cache will
+ * not keep them. */
 int stack_verify(struct stack *stack, struct err *e);
 
 /* Does not wait for transfers under way. NULL is nothing. */

@@ -10,6 +10,7 @@
 #include <yaml.h>
 
 #include "core/bytes.h"
+#include "core/cleanup.h"
 
 #define DEPTH_MAX  64
 #define NODES_MAX  200000
@@ -345,10 +346,7 @@ void yamltree_clear(struct yamltree *tree)
 	for (size_t i = 0; i < tree->node_count; i++) {
 		struct yamltree_node *node = tree->nodes[i];
 
-		if (node->text) {
-			explicit_bzero(node->text, strlen(node->text));
-		}
-		free(node->text);
+		free_secret(node->text);
 		free(node->items);
 		free(node);
 	}

@@ -14,6 +14,7 @@ from badserver import BadServer
 from images import Images
 from nginx import Nginx
 from pki import Pki
+from registries import Registries
 from util import mounts_at
 
 
@@ -52,6 +53,13 @@ def fixture_nginx(workdir, images, pki):
     server = Nginx(os.path.join(workdir, "nginx"), images.directory, pki)
     yield server
     server.close()
+
+
+@pytest.fixture(scope="session", name="registries")
+def fixture_registries(workdir, pki):
+    servers = Registries(os.path.join(workdir, "registries"), pki)
+    yield servers
+    servers.close()
 
 
 @pytest.fixture(name="bad")

@@ -141,15 +141,25 @@ def test_a_busy_mountpoint_is_told(lazydisk, bad):
         assert_bytes(pread(mount.image(), len(DATA), 0), DATA)
 
 
-def test_a_missing_fuse_device_is_told(lazydisk, bad, tmp):
-    """In a mount namespace of our own, whose /dev has no fuse."""
-    point = lazydisk.point()
-    script = """
-set -e
-mount --make-rprivate /
+# How a container comes to have no /dev/fuse: nobody made it, or something else hides it.
+DEVICELESS = {
+    "missing": """
 mount -t tmpfs none /dev
 mknod -m 666 /dev/null c 1 3
 mknod -m 666 /dev/urandom c 1 9
+""",
+    "masked": "mount --bind /dev/null /dev/fuse",
+}
+
+
+@pytest.mark.parametrize("how", DEVICELESS)
+def test_a_missing_fuse_device_is_told(lazydisk, bad, how):
+    """In a mount namespace of our own, whose /dev has no fuse."""
+    point = lazydisk.point()
+    script = f"""
+set -e
+mount --make-rprivate /
+{DEVICELESS[how]}
 exec "$BINARY" mount "$URL" "$POINT"
 """
     begun = time.monotonic()
@@ -159,7 +169,19 @@ exec "$BINARY" mount "$URL" "$POINT"
             **lazydisk.env, "BINARY": BINARY, "URL": bad.file("/disk.img", DATA), "POINT": point})
     assert time.monotonic() - begun < 5 * slowness()
     assert done.returncode == 5, done.stderr
-    assert "/dev/fuse" in one_line(done.stderr)
+    assert "--device /dev/fuse" in one_line(done.stderr)
+
+
+def test_the_mount_of_another_user_is_not_unmounted(lazydisk, bad, tmp):
+    os.chmod(tmp, 0o755)
+    with lazydisk.mounted(bad.file("/disk.img", DATA)) as mount:
+        done = subprocess.run(
+            ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", BINARY, "umount",
+             mount.point], capture_output=True, text=True, check=False, timeout=30,
+            stdin=subprocess.DEVNULL, env={**lazydisk.env, "HOME": "/nonexistent"})
+        assert done.returncode == 5
+        assert f"{mount.point} is not yours" in one_line(done.stderr)
+        assert_bytes(pread(mount.image(), len(DATA), 0), DATA)
 
 
 # usage

@@ -221,7 +221,7 @@ def test_a_checksum_counts_for_its_volume(manifests, images, nginx):
 def test_one_that_fails_stops_no_other(manifests, images, nginx):
     url = nginx.url(images.variant("plain"))
     text = (manifests.volume("small", f"{{http: {{url: '{url}'}}}}", "40Mi")
-            + manifests.volume("registry", "{registry: {url: 'docker://h/i'}}")
+            + manifests.volume("bucket", "{s3: {url: 'http://h/i'}}")
             + manifests.volume("missing", f"{{http: {{url: '{url}.no'}}}}")
             + manifests.volume("secret", f"{{http: {{url: '{url}', secretRef: nobody}}}}")
             + manifests.volume("clone", "{pvc: {name: small}}")
@@ -232,14 +232,14 @@ def test_one_that_fails_stops_no_other(manifests, images, nginx):
     errors = done.stderr.splitlines()
     assert len(errors) == 5, errors
     assert "default/small: " in errors[0] and str(SIZE) in errors[0] and "41943040" in errors[0]
-    assert f"{path}:14: spec.source: registry sources are not supported" in errors[1]
+    assert f"{path}:14: spec.source: s3 sources are not supported" in errors[1]
     assert "default/missing: " in errors[2] and "404" in errors[2]
     assert (f"default/secret: {path}:30: spec.source.http.secretRef: there is no Secret nobody in "
             "namespace default") in errors[3]
     assert "default/small has not been filled" in errors[4]
     ends = [json.loads(line) for line in done.stdout.splitlines()]
     ends = {end["volume"]: (end["state"], end["exitcode"]) for end in ends if "volume" in end}
-    assert ends == {"small": ("failed", 5), "registry": ("failed", 4), "missing": ("failed", 3),
+    assert ends == {"small": ("failed", 5), "bucket": ("failed", 4), "missing": ("failed", 3),
                     "secret": ("failed", 2), "clone": ("failed", 3), "good": ("filled", 0)}
     assert_disk(manifests.disk("good"), images.raw, 64 * MIB)
     assert not os.path.exists(manifests.disk("small"))
@@ -269,6 +269,17 @@ def test_manifests_that_cannot_be_read(manifests):
     manifests.refused(empty, code=2, says="there is no DataVolume in the manifests")
     name = manifests.write("name.yaml", manifests.volume("../../x", "{blank: {}}"))
     manifests.refused(name, code=2, says=f"{name}:4: metadata.name: '../../x' is not a name")
+
+
+def test_the_directory_of_the_volumes_is_not_made(manifests, tmp):
+    text = manifests.volume("a", "{blank: {}}") + manifests.volume("b", "{blank: {}}")
+    path = manifests.write("all.yaml", text)
+    manifests.volumes = os.path.join(tmp, "unmounted")
+    says = f"--volumes {manifests.volumes}: there is no such directory; mount "
+    manifests.refused(path, code=5, says=says)
+    assert not os.path.exists(manifests.volumes)
+    manifests.volumes = path
+    manifests.refused(path, code=5, says=f"--volumes {path}: this is no directory")
 
 
 def test_usage(manifests):
@@ -303,7 +314,7 @@ def test_volumes_are_mounted_with_credentials_of_their_own(manifests, images, ng
         for name in mount.images():
             assert_same(mount.path(name), images.raw)
         assert PASSWORD not in json.dumps(mount.status())
-        assert "only http sources can be mounted; default/b is not shown" in mount.stderr()
+        assert "only http and registry sources can be mounted; default/b is not shown" in mount.stderr()
         assert PASSWORD not in mount.stderr()
 
 

@@ -2,7 +2,9 @@
 """A remote image, mounted: its bytes, its holes, its attributes, and who can use it."""
 
 import json
+import mmap
 import os
+import select
 import signal
 import subprocess
 import sys
@@ -10,8 +12,8 @@ import sys
 import pytest
 
 from images import PARTITION, PARTITION_SIZE, VARIANTS, guest_files
-from util import (KIB, MIB, assert_bytes, assert_same, mounts_at, pread, run, segments, sha256,
-                  wait_for)
+from util import (KIB, MIB, assert_bytes, assert_same, drop_pages, mounts_at, pread, run, segments,
+                  sha256, wait_for)
 
 import command
 
@@ -332,6 +334,30 @@ sha256sum < "$T/point/sample-plain.raw"
     assert out.split()[0] == sha256(images.raw)
 
 
+def test_the_daemon_keeps_nothing_of_its_callers_open(lazydisk, images):
+    """A script's lock is free when the script is done, and a pipe is closed."""
+    point = lazydisk.point()
+    ours, theirs = os.pipe()
+    lazydisk.ok("mount", images.raw, point, pass_fds=(theirs,))
+    mount = lazydisk.adopt(point)
+    os.close(theirs)
+    with open(ours, "rb") as f:
+        assert select.select([f], [], [], 10)[0], "the daemon holds the pipe"
+        assert f.read() == b""
+    assert_same(mount.image(), images.raw)
+    mount.umount()
+
+
+def test_an_image_may_be_a_descriptor_of_the_callers(lazydisk, images):
+    point = lazydisk.point()
+    with open(images.raw, "rb") as f:
+        lazydisk.ok("mount", "--name", "disk", f"/dev/fd/{f.fileno()}", point,
+                    pass_fds=(f.fileno(),))
+    mount = lazydisk.adopt(point)
+    assert_same(mount.image(), images.raw)
+    mount.umount()
+
+
 def test_an_unprivileged_user_mounts_through_fusermount3(lazydisk, nginx, images, tmp):
     """In a mount namespace of our own, where /dev/fuse is open to all as distributions have it."""
     script = r"""
@@ -432,3 +458,86 @@ def test_direct_reads_of_odd_places_are_right(lazydisk, nginx, images):
                 ["dd", f"if={mount.image()}", "iflag=direct", f"bs={4 * KIB}", "count=7",
                  f"skip={skip}", "status=none"], capture_output=True, check=True).stdout
             assert_bytes(got, pread(images.raw, 28 * KIB, skip * 4 * KIB))
+
+
+# passthrough
+
+def lent(mount):
+    return mount.layer("cache")["lent"]
+
+
+def opened_lent(mount, path):
+    """A descriptor whose reads go to the cache's file, as soon as it may be lent."""
+    held = []
+
+    def one():
+        held[:] = [os.open(path, os.O_RDONLY | os.O_CLOEXEC)]
+        if lent(mount):
+            return True
+        os.close(held.pop())
+        return False
+
+    wait_for(one, 20 * command.slowness(), "the cache's file to be lent", poll=0.05)
+    return held[0]
+
+
+@pytest.mark.skipif(tuple(map(int, os.uname().release.split(".")[:2])) < (6, 9),
+                    reason="FUSE passthrough came with Linux 6.9")
+def test_a_whole_raw_image_is_read_past_the_daemon(lazydisk, nginx, images):
+    with lazydisk.mounted(nginx.url(images.raw)) as mount:
+        path = mount.image()
+        assert pread(path, 4096, 0) == pread(images.raw, 4096, 0)
+        assert not lent(mount)
+        assert_same(path, images.raw)
+        fd = opened_lent(mount, path)
+        try:
+            before = mount.layer("cache")["hits"]
+            drop_pages(path)
+            assert_same(path, images.raw)
+            assert_holes_are_honest(path, images.raw)
+            # pages of a mapping come the same way
+            with open(path, "rb") as f, mmap.mmap(f.fileno(), 0, prot=mmap.PROT_READ) as view:
+                assert_bytes(view[MIB:2 * MIB], pread(images.raw, MIB, MIB), MIB)
+            assert mount.layer("cache")["hits"] == before
+            # nobody takes the bytes away meanwhile
+            lazydisk.ok("cache", "prune", "--max-size", "0")
+            drop_pages(path)
+            assert_same(path, images.raw)
+        finally:
+            os.close(fd)
+        wait_for(lambda: not lent(mount), 10, "the file to come back")
+        lazydisk.ok("cache", "prune", "--max-size", "0")
+        drop_pages(path)
+        assert_same(path, images.raw)
+
+
+def test_what_is_open_already_stays_with_the_daemon(lazydisk, nginx, images):
+    with lazydisk.mounted(nginx.url(images.raw)) as mount:
+        path = mount.image()
+        with open(path, "rb"):
+            for _ in range(3):
+                assert_same(path, images.raw)
+            assert not lent(mount)
+
+
+def test_a_decoded_image_has_no_file_to_lend(lazydisk, nginx, images):
+    with lazydisk.mounted(nginx.url(images.variant("plain"))) as mount:
+        for _ in range(3):
+            assert_same(mount.image(), images.raw)
+        with open(mount.image(), "rb"):
+            assert not lent(mount)
+
+
+@pytest.mark.skipif(tuple(map(int, os.uname().release.split(".")[:2])) < (6, 9),
+                    reason="FUSE passthrough came with Linux 6.9")
+def test_a_daemon_that_dies_leaves_lent_files_right(lazydisk, nginx, images):
+    mount = lazydisk.start(nginx.url(images.raw))
+    path = mount.image()
+    assert_same(path, images.raw)
+    fd = opened_lent(mount, path)
+    try:
+        mount.crash()
+    finally:
+        os.close(fd)
+    with lazydisk.mounted(nginx.url(images.raw)) as again:
+        assert_same(again.image(), images.raw)

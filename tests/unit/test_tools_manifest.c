@@ -199,7 +199,10 @@ static void every_form_of_a_volume_is_read(void **state)
 		"  pvc: {volumeMode: Filesystem, storageClassName: fast, volumeName: pv1, "
 		"accessModes: [ReadWriteOnce], resources: {requests: {storage: 1.5Gi}}}\n---\n" DV(
 			"b", "{pvc: {name: src, namespace: golden}}", "{}") DV("c",
-			"{pvc: {name: src}}", "{}") DV("d",
+			"{pvc: {name: src}}", "{}") DV("e",
+			"{registry: {url: 'docker://h/i', pullMethod: node, "
+			"secretRef: s, platform: {architecture: arm64}}}",
+			SIZE("1Gi")) DV("d",
 			HTTP(", checksum: 'sha256:0', insecureSkipVerify: true"), SIZE("500M")));
 	struct manifest_spec s = spec_of(&m, "a");
 
@@ -215,6 +218,11 @@ static void every_form_of_a_volume_is_read(void **state)
 	assert_int_equal(s.claim.size, 0);
 	s = spec_of(&m, "c");
 	assert_string_equal(s.clone_ns, "default");
+	s = spec_of(&m, "e");
+	assert_int_equal(s.source, MANIFEST_SOURCE_REGISTRY);
+	assert_string_equal(s.url, "docker://h/i");
+	assert_string_equal(s.architecture, "arm64");
+	assert_non_null(s.secret_ref);
 	s = spec_of(&m, "d");
 	assert_string_equal(s.checksum, "sha256:0");
 	assert_true(s.insecure);
@@ -283,8 +291,12 @@ static const struct {
 	{ DV("a", "{}", SIZE("1Gi")), -EINVAL, "f.yaml:4: spec.source: names no source" },
 	{ DV("a", "{http: {url: 'http://h/'}, blank: {}}", SIZE("1Gi")), -EINVAL,
 		"f.yaml:4: spec.source: has both http and blank" },
-	{ DV("a", "{registry: {url: 'docker://x'}}", SIZE("1Gi")), -ENOTSUP,
-		"f.yaml:4: spec.source: registry sources are not supported by this version" },
+	{ DV("a", "{registry: {url: 'https://x'}}", SIZE("1Gi")), -EINVAL,
+		"f.yaml:4: spec.source.registry.url: does not begin with docker:// or oci-archive:" },
+	{ DV("a", "{registry: {imageStream: x}}", SIZE("1Gi")), -ENOTSUP,
+		"f.yaml:4: spec.source.registry.imageStream: is known to a cluster only" },
+	{ DV("a", "{s3: {url: 'http://x'}}", SIZE("1Gi")), -ENOTSUP,
+		"f.yaml:4: spec.source: s3 sources are not supported by this version" },
 	{ "kind: DataVolume\nmetadata: {name: a}\nspec:\n  sourceRef: {kind: DataSource}\n",
 		-ENOTSUP, "f.yaml:4: spec.sourceRef: is known to a cluster only" },
 	{ DV("a", "{http: {}}", SIZE("1Gi")), -EINVAL,

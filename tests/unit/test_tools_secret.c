@@ -11,10 +11,12 @@
 #include <unistd.h>
 
 #include "core/bytes.h"
+#include "core/cleanup.h"
 #include "tools/secret.h"
 
 static char dir[] = "/tmp/lazydisk-unit-XXXXXX";
-static const char *const names[] = { "accessKeyId", "secretKey", "username", "password", "file" };
+static const char *const names[] = { "accessKeyId", "secretKey", "username", "password", "file",
+	".dockerconfigjson" };
 
 static int make_dir(void **state)
 {
@@ -98,6 +100,25 @@ static void a_basic_auth_secret_is_read(void **state)
 	PUT("username", "anna");
 	PUT("password", "geheim");
 	expect_login(dir, "anna", "geheim");
+}
+
+static void a_docker_config_is_kept_as_it_is(void **state)
+{
+	struct secret s;
+	struct err e;
+	char path[64];
+
+	(void)state;
+	PUT(".dockerconfigjson", "{\n\"auths\": {}}\n");
+	assert_int_equal(secret_load(dir, &s, &e), 0);
+	assert_null(s.user);
+	assert_string_equal(s.docker_config, "{\n\"auths\": {}}\n");
+	secret_clear(&s);
+	PUT("file", "kind: Secret\ndata: {.dockercfg: e30=}\n");
+	in_dir("file", path);
+	assert_int_equal(secret_load(path, &s, &e), 0);
+	assert_string_equal(s.docker_config, "{}");
+	secret_clear(&s);
 }
 
 static void empty_values_are_anonymous(void **state)
@@ -201,7 +222,7 @@ static void a_password_file_holds_one_line(void **state)
 	PUT("file", "geheim\n");
 	assert_int_equal(secret_read_password(path, &password, &e), 0);
 	assert_string_equal(password, "geheim");
-	secret_wipe(password);
+	free_secret(password);
 	PUT("file", "geheim\nX-Evil: 1\n");
 	assert_int_equal(secret_read_password(path, &password, &e), -EINVAL);
 	assert_null(strstr(e.text, "geheim"));
@@ -250,6 +271,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_teardown(a_mounted_secret_is_read_without_its_line_end, clear_dir),
 		cmocka_unit_test_teardown(a_basic_auth_secret_is_read, clear_dir),
+		cmocka_unit_test_teardown(a_docker_config_is_kept_as_it_is, clear_dir),
 		cmocka_unit_test_teardown(empty_values_are_anonymous, clear_dir),
 		cmocka_unit_test_teardown(what_cannot_be_a_login_is_refused, clear_dir),
 		cmocka_unit_test_teardown(a_manifest_is_read_as_yaml_and_as_json, clear_dir),

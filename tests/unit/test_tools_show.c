@@ -141,12 +141,14 @@ static void status_tells_what_was_fetched_and_how_long_readers_waited(void **sta
 	(void)state;
 	assert_non_null(strstr(text, "512 KiB of 1 MiB (50 %)\n"));
 	assert_non_null(strstr(text, "10 hits, 4 misses, 1 joined"));
-	assert_non_null(strstr(text, "4 times, 50.0 ms in all, 12.5 ms each"));
+	assert_non_null(strstr(text, "4 reads, 50.0 ms in all, 12.5 ms each"));
 	assert_non_null(strstr(text, "585.9 KiB in 7 requests"));
 	assert_non_null(strstr(text, "1 MiB/s, round trip 12.1 ms"));
 	assert_non_null(strstr(text, "2 damaged"));
 	assert_non_null(strstr(text, "does not answer"));
 	assert_null(strstr(text, "could not take"));
+	assert_null(strstr(text, "boot"));
+	assert_null(strstr(text, "completion"));
 	free(text);
 }
 

@@ -1,0 +1,44 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What the user has to know of an image that opened, and is not quite what it should be. */
+#include <inttypes.h>
+#include <string.h>
+
+#include "core/log.h"
+#include "core/report.h"
+#include "tools/stack.h"
+
+void stack_warn_of_size(const struct stack *stack)
+{
+	const struct image *image = stack->image;
+
+	if (image->flags & IMAGE_SIZE_PROVISIONAL) {
+		log_warn("%s: how large the disk is shows only when all of it was decoded; until "
+			 "then %" PRIu64
+			 " bytes are assumed, and reading the end fails should that "
+			 "be wrong (--size says it, and it is known once all was read)",
+			stack->source, image->size);
+	}
+}
+
+static bool is_unconfirmed(struct image *image)
+{
+	struct report r = REPORT_INIT;
+	bool found = false;
+
+	image_report(image, &r);
+	for (size_t i = 0; i < r.count && !found; i++) {
+		found = r.items[i].kind == REPORT_BOOL && r.items[i].number &&
+			strcmp(r.items[i].key, "unconfirmed") == 0;
+	}
+	report_clear(&r);
+	return found;
+}
+
+void stack_warn_of_age(const struct stack *stack)
+{
+	if (is_unconfirmed(stack->image)) {
+		log_warn("%s: its server cannot be asked: this is the version that the cache "
+			 "knows, and what of it is not there cannot be read before it answers",
+			stack->source);
+	}
+}
