@@ -14,17 +14,22 @@
 #include "core/cleanup.h"
 #include "core/log.h"
 #include "core/report.h"
+#include "sources/source.h"
+#include "tools/copy_crew.h"
 #include "tools/copy_engine.h"
 #include "tools/copy_plan.h"
 #include "tools/copy_resume.h"
 #include "tools/stack.h"
 
-/* More than processors: some wait for the network, some decode, some write. */
-#define COPY_THREADS 8
-/* What is hinted at ahead of the readers, bytes of the disk. */
+/* More than processors: some wait for the network, some decode. */
+#define COPY_READERS 8
+/* These, those that write, and those that wait for their turn to write. */
+#define COPY_THREADS 32
+/* What is hinted at ahead of the readers, bytes of the source: what the link carries while the
+ * target is flushed. */
 #define COPY_WINDOW MIB(24)
 /* Memory for what was fetched and not yet decoded. */
-#define COPY_MEMORY MIB(32)
+#define COPY_MEMORY MIB(40)
 /* The beginning of the target that waits for the checksum. */
 #define COPY_HEAD MIB(1)
 
@@ -39,6 +44,9 @@ struct copy {
 	struct copy_resume resume;
 	struct progress progress;
 	const char *phase;
+	bool streams;        /* the image is decoded in order, each unit once */
+	bool provisional;    /* its size shows only when it was decoded */
+	uint64_t size;       /* of the image, as far as is known */
 	enum exitcode blame; /* of what is being done: the exit code when it fails */
 };
 
@@ -88,8 +96,22 @@ static void choose_options(struct copy *c)
 		c->options.no_cache = true;
 		c->options.cache_size = COPY_MEMORY;
 	}
+	c->options.in_order = true;
 	c->options.readahead_given = true;
 	c->options.readahead = 0;
+}
+
+static int look_at_source(struct copy *c, struct err *e)
+{
+	struct image *image = c->stack->image;
+	uint64_t off;
+	uint64_t len = 0;
+	int r = image->size > 0 ? image_unit_at(image, 0, &off, &len, e) : 0;
+
+	c->size = image->size;
+	c->streams = len > 0;
+	c->provisional = image->flags & IMAGE_SIZE_PROVISIONAL;
+	return r;
 }
 
 static int open_source(struct copy *c, struct err *e)
@@ -100,6 +122,10 @@ static int open_source(struct copy *c, struct err *e)
 	r = stack_env_open(&c->options, &c->env, e);
 	if (r == 0) {
 		r = stack_open_as(c->env, c->job->source, c->job->access, &c->stack, e);
+		c->blame = r < 0 ? exitcode_of_source(r) : EXITCODE_OK;
+	}
+	if (r == 0) {
+		r = look_at_source(c, e);
 		c->blame = r < 0 ? exitcode_of_source(r) : EXITCODE_OK;
 	}
 	return r;
@@ -132,26 +158,49 @@ static int check_sectors(struct copy *c, struct err *e)
 
 static int check_size(const struct copy *c, struct err *e)
 {
-	uint64_t size = c->stack->image->size;
-
-	if (c->job->size && c->job->size < size) {
+	if (!c->provisional && c->job->size && c->job->size < c->size) {
 		return err_set(e, -EFBIG,
 			"the image has %" PRIu64 " bytes, and the target shall only have %" PRIu64,
-			size, c->job->size);
+			c->size, c->job->size);
 	}
 	return 0;
+}
+
+/* A checksum is of all bytes of the source. What an earlier run has put on the target counts as
+ * read only where it has them as they are, and where nothing else is believed of it. */
+static bool rereads(const struct copy *c)
+{
+	const struct image *image = c->stack->image;
+
+	return image->below == c->stack->digest && strcmp(image->ops->name, "raw") == 0 &&
+	       !c->streams && !c->job->target_is_zero;
+}
+
+static int feed_digest(void *ctx, uint64_t off, const void *buf, size_t n)
+{
+	source_digest_feed(ctx, off, buf, n);
+	return 0;
+}
+
+static bool is_continued(const struct copy *c)
+{
+	return !(c->stack->image->flags & IMAGE_UNVERSIONED) && !c->provisional &&
+	       !c->resume.marks && (!c->stack->digest || rereads(c));
 }
 
 static int find_journal(struct copy *c, uint64_t size, struct err *e)
 {
 	const struct image *image = c->stack->image;
 	uint64_t shape[] = { image->size, size, c->job->preallocation, COPY_UNIT };
-	/* A checksum is of all bytes, and of what they were when they were written. */
-	bool lasting = !(image->flags & IMAGE_UNVERSIONED) && !c->stack->digest;
 
+	c->resume.trusts = c->job->target_is_zero;
+	/* What an earlier run has decoded and this one has not cannot be proven any more; a stream
+	 * is decoded anew, and written where it differs. */
+	c->resume.marks = !c->streams && !c->stack->digest && image_owes_proof(image);
+	c->resume.lasting = is_continued(c);
 	/* What is on this machine is quickly read again. */
-	c->resume.least = c->stack->local ? 5 : 0.1;
-	return copy_resume_find(&c->resume, &c->options, c->job->target, lasting ? image->id : NULL,
+	c->resume.least = c->stack->local ? 5 : 0.05;
+	return copy_resume_find(&c->resume, &c->options, c->job->target, image->id,
 		copy_sum(shape, sizeof(shape)), e);
 }
 
@@ -160,7 +209,9 @@ static int open_target(struct copy *c, struct err *e)
 	const struct copy_job *job = c->job;
 	struct sink_opts opts = {
 		.path = job->target,
-		.size = job->size ? job->size : c->stack->image->size,
+		.size = job->size        ? job->size
+			: c->provisional ? 0
+					 : c->size,
 		.prealloc = job->preallocation,
 		.force = job->force,
 		.is_zero = job->target_is_zero,
@@ -184,9 +235,13 @@ static int open_target(struct copy *c, struct err *e)
 
 static int make_plan(struct copy *c, struct err *e)
 {
-	struct image *image = c->stack->image;
-	int r = copy_plan_make(image, &c->plan, e);
+	int r = 0;
 
+	if (!c->streams) {
+		r = copy_plan_make(c->stack->image, &c->plan, e);
+	} else if (!c->provisional) {
+		r = copy_plan_make_blocks(c->size, &c->plan, e);
+	}
 	if (r < 0) {
 		c->blame = exitcode_of_source(r);
 	}
@@ -195,7 +250,7 @@ static int make_plan(struct copy *c, struct err *e)
 
 static int add_tail(struct copy *c, struct err *e)
 {
-	int r = copy_plan_add_tail(&c->plan, c->stack->image->size, c->sink->size, e);
+	int r = c->provisional ? 0 : copy_plan_add_tail(&c->plan, c->size, c->sink->size, e);
 
 	if (r < 0) {
 		c->blame = EXITCODE_FAILED;
@@ -213,13 +268,14 @@ static int tick(void *ctx, struct err *e)
 	return verifies ? 0 : copy_resume_tick(&c->resume, &c->engine, false, e);
 }
 
-/* Until the checksum is known to match, nothing shall boot from the target. */
+/* Until the checksum is known to match, or what was decoded is proven right, nothing shall boot
+ * from the target. */
 static int withhold_head(struct copy *c, struct err *e)
 {
-	if (!c->stack->digest) {
+	if (!c->stack->digest && !c->streams && !image_owes_proof(c->stack->image)) {
 		return 0;
 	}
-	c->engine.withhold = min_u64(COPY_HEAD, c->stack->image->size);
+	c->engine.withhold = c->provisional ? COPY_HEAD : min_u64(COPY_HEAD, c->size);
 	c->engine.head = aligned_alloc(SINK_ALIGN, COPY_HEAD);
 	if (!c->engine.head) {
 		c->blame = EXITCODE_FAILED;
@@ -229,22 +285,87 @@ static int withhold_head(struct copy *c, struct err *e)
 	return 0;
 }
 
-static int release_head(struct copy *c, struct err *e)
+static void prove(struct copy_crew *crew, unsigned int number)
 {
+	struct copy *c = crew->engine->ctx;
+	struct err e;
 	int r;
 
-	if (!c->stack->digest) {
+	(void)number;
+	r = stack_verify(c->stack, &e);
+	if (r < 0) {
+		copy_crew_fail(crew, COPY_SIDE_SOURCE, r, &e);
+	}
+}
+
+static int release_head(struct copy *c, struct err *e)
+{
+	struct copy_crew crew = { .engine = &c->engine, .work = prove };
+	enum copy_side side;
+	int r;
+
+	if (!c->engine.head) {
 		return 0;
 	}
-	r = stack_verify(c->stack, e);
+	/* On a thread, because it may take long and the user may want it to end. */
+	r = copy_crew_run(&crew, 1, &side, e);
 	if (r < 0) {
-		c->blame = exitcode_of_source(r);
+		c->blame = side == COPY_SIDE_SOURCE ? exitcode_of_source(r) : EXITCODE_TARGET;
 		return r;
 	}
 	c->blame = EXITCODE_TARGET;
 	/* So that no crash leaves the beginning there without the rest. */
 	r = c->sink->ops->flush(c->sink, e);
 	return r < 0 ? r : copy_engine_release(&c->engine, e);
+}
+
+/* Now that the image's size is known: the target gets it, and zeros behind it. */
+static int complete(struct copy *c, enum copy_side *ret_side, struct err *e)
+{
+	struct copy_plan tail = { 0 };
+	int r = 0;
+
+	*ret_side = COPY_SIDE_TARGET;
+	if (c->provisional) {
+		copy_plan_clear(&c->plan);
+		r = copy_plan_make_blocks(c->size, &c->plan, e);
+		if (r == 0 && !c->job->size) {
+			r = c->sink->ops->resize(c->sink, c->size, e);
+		}
+		if (r == 0) {
+			r = copy_plan_add_tail(&c->plan, c->size, c->sink->size, e);
+		}
+		c->engine.sum_base = c->plan.zeros;
+		c->engine.withhold = min_u64(c->engine.withhold, c->size);
+	}
+	if (r == 0) {
+		r = copy_plan_add_tail(&tail, c->size, c->sink->size, e);
+	}
+	if (r == 0 && tail.count > 0) {
+		c->engine.plan = &tail;
+		r = copy_engine_run(&c->engine, ret_side, e);
+		c->engine.plan = &c->plan;
+	}
+	copy_plan_clear(&tail);
+	return r;
+}
+
+static int move_data(struct copy *c, enum copy_side *ret_side, struct err *e)
+{
+	int r = 0;
+
+	if (c->resume.resumes && c->stack->digest) {
+		r = copy_engine_reread(&c->engine, feed_digest, c->stack->digest, ret_side, e);
+	}
+	if (!c->streams) {
+		return r < 0 ? r : copy_engine_run(&c->engine, ret_side, e);
+	}
+	if (c->provisional) {
+		c->engine.most =
+			c->job->size ? c->job->size : (c->sink->sector ? c->sink->size : 0);
+	}
+	r = copy_stream_run(&c->engine, &c->size, ret_side, e);
+	return r < 0 ? r : complete(c, ret_side, e);
 }
 
 static int transfer(struct copy *c, struct err *e)
@@ -256,6 +377,7 @@ static int transfer(struct copy *c, struct err *e)
 	c->engine.sink = c->sink;
 	c->engine.plan = &c->plan;
 	c->engine.threads = COPY_THREADS;
+	c->engine.readers = COPY_READERS;
 	c->engine.rate = c->job->rate;
 	/* What is fetched before its turn is not limited by it. */
 	c->engine.window = c->job->rate ? 0 : COPY_WINDOW;
@@ -267,16 +389,19 @@ static int transfer(struct copy *c, struct err *e)
 		c->blame = EXITCODE_FAILED;
 		return err_set(e, -ENOMEM, "out of memory");
 	}
+	c->engine.sum_count = c->plan.count + 1;
 	r = withhold_head(c, e);
 	if (r < 0) {
 		return r;
 	}
+	c->engine.sum_base = c->streams ? c->plan.zeros : 0;
 	r = copy_resume_begin(&c->resume, c->job->target, &c->engine, e);
 	if (r < 0) {
 		return r;
 	}
-	progress_begin(&c->progress, c->job->progress, c->plan.data_bytes);
-	r = copy_engine_run(&c->engine, &side, e);
+	progress_begin(
+		&c->progress, c->job->progress, c->provisional ? c->size : c->plan.data_bytes);
+	r = move_data(c, &side, e);
 	if (c->engine.counters.changed > 0) {
 		log_warn("%s was changed since the interrupted copy: %" PRIu64
 			 " bytes of it were copied anew",
@@ -327,6 +452,9 @@ static int finish(struct copy *c, struct err *e)
 	int r;
 
 	r = release_head(c, e);
+	if (r == -ENOKEY && !c->resume.trusts) {
+		copy_resume_done(&c->resume); /* wrong bytes are not to be continued */
+	}
 	if (r == 0) {
 		c->blame = EXITCODE_TARGET;
 		r = c->sink->ops->flush(c->sink, e);
@@ -356,7 +484,7 @@ static void fill_result(const struct copy *c, double seconds, struct copy_result
 	const struct copy_counters *n = &c->engine.counters;
 
 	*ret = (struct copy_result){
-		.size = c->stack ? c->stack->image->size : 0,
+		.size = c->size,
 		.target_size = c->sink ? c->sink->size : 0,
 		.fetched = c->stack ? fetched(c->stack->image) : 0,
 		.read = n->read,

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Threads over a plan. The first failure stops all of them. */
+/* Threads over a plan. */
 #include "tools/copy_engine.h"
 
 #include <errno.h>
@@ -11,123 +11,140 @@
 
 #include "core/bytes.h"
 #include "core/cleanup.h"
+#include "tools/copy_crew.h"
 
 /* Zeros within data are looked for in pieces of this size. */
 #define PIECE KIB(64)
 
-#define TICK_NS 50000000L
-
-/* Units that are hinted at in one go. */
-#define HINTS 16
+/* Hints are given when there is room for so much, so that each is of many units: few, large
+ * requests. */
+#define HINT_LEAST MIB(3)
+#define HINT_UNITS 4U
 
 struct run {
-	struct copy_engine *engine;
+	struct copy_crew crew;
 	int (*work)(struct run *run, size_t unit, uint8_t *buf);
-	bool hints;
-	pthread_mutex_t lock; /* protects what follows */
-	pthread_cond_t idle;  /* a thread has ended */
-	unsigned int active;  /* threads */
-	size_t next;          /* unit */
-	size_t hinted;        /* units before it have been hinted at */
-	uint64_t ahead;       /* bytes of data in the units [next, hinted) */
-	double due;           /* when the next read may begin, for the rate */
-	bool failed;
-	enum copy_side side;
-	struct err err;
+	image_sink_fn *sink; /* of a rereading */
+	void *ctx;
+	uint64_t window;         /* 0: no hints */
+	pthread_mutex_t hinting; /* so that hints are given in order; taken before the crew's */
+	/* Under the crew's lock: */
+	pthread_cond_t turn; /* `readers` became less */
+	unsigned int readers;
+	size_t next_zero; /* unit */
+	size_t next;      /* unit of data */
+	size_t hinted;    /* units of data before it have been hinted at */
+	uint64_t ahead;   /* bytes that the units [next, hinted) need */
 };
 
-static double now_s(void)
+/* Units of data that come next, or some of them, that lie one after the other and still have to be
+ * fetched. False: there is none, or no room for them. */
+static bool next_hint(struct run *run, struct copy_unit *ret)
 {
-	struct timespec t;
+	const struct copy_engine *engine = run->crew.engine;
+	const struct copy_plan *plan = engine->plan;
+	struct copy_unit hint = { 0 };
+	LOCK_SCOPE(&run->crew.lock);
 
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	return (double)t.tv_sec + (double)t.tv_nsec / 1e9;
+	run->hinted = max_u64(run->hinted, run->next);
+	for (; run->hinted < plan->count && run->ahead < run->window; run->hinted++) {
+		const struct copy_unit *unit = &plan->units[run->hinted];
+		bool known = engine->known && engine->known[run->hinted];
+
+		if (hint.len > 0 && (known || unit->off != hint.off + hint.len ||
+					    hint.len >= HINT_UNITS * COPY_UNIT)) {
+			break;
+		}
+		run->ahead += unit->fetch;
+		if (!known) {
+			hint.off = hint.len > 0 ? hint.off : unit->off;
+			hint.len += unit->len;
+		}
+	}
+	*ret = hint;
+	return hint.len > 0;
 }
 
-static int fail(struct run *run, enum copy_side side, int code, const struct err *e)
+static bool may_hint(struct run *run)
 {
-	LOCK_SCOPE(&run->lock);
+	LOCK_SCOPE(&run->crew.lock);
 
-	if (!run->failed) {
-		run->failed = true;
-		run->side = side;
-		run->err = *e;
-		run->err.code = code;
-	}
-	return code;
+	return run->hinted < run->crew.engine->plan->count &&
+	       run->ahead + min_u64(HINT_LEAST, run->window) <= run->window;
 }
 
 /* Names the units that come next, so that their bytes are on the way when somebody reads them. */
 static void hint(struct run *run)
 {
-	const struct copy_engine *engine = run->engine;
-	const struct copy_plan *plan = engine->plan;
-	const struct copy_unit *batch[HINTS];
-	size_t count = 0;
+	struct copy_unit next;
 
-	pthread_mutex_lock(&run->lock);
-	run->hinted = run->hinted < run->next ? run->next : run->hinted;
-	while (run->hinted < plan->count && run->ahead < engine->window && count < HINTS) {
-		const struct copy_unit *unit = &plan->units[run->hinted];
-
-		run->ahead += unit->zero ? 0 : unit->len;
-		if (!unit->zero && !(engine->known && engine->known[run->hinted])) {
-			batch[count++] = unit;
-		}
-		run->hinted++;
+	if (!run->window || !may_hint(run)) {
+		return;
 	}
-	pthread_mutex_unlock(&run->lock);
-	for (size_t i = 0; i < count; i++) {
-		image_prefetch(engine->image, batch[i]->off, batch[i]->len);
+	LOCK_SCOPE(&run->hinting);
+	while (next_hint(run, &next)) {
+		image_prefetch(run->crew.engine->image, next.off, next.len);
 	}
 }
 
-/* The next unit. False when there is none, or the copy is over. */
-static bool take(struct run *run, size_t *ret)
+/* Under the crew's lock: whether nobody shall begin anything. */
+static bool is_over(const struct run *run)
 {
-	const struct copy_engine *engine = run->engine;
-	const struct copy_unit *unit;
-	LOCK_SCOPE(&run->lock);
+	return run->crew.failed || *run->crew.engine->stop;
+}
 
-	if (run->failed || *engine->stop || run->next == engine->plan->count) {
+/* Under the crew's lock. */
+static bool take_zeros(struct run *run, size_t *ret)
+{
+	if (is_over(run) || run->next_zero == run->crew.engine->plan->zeros) {
 		return false;
 	}
-	unit = &engine->plan->units[run->next];
-	if (run->next < run->hinted && !unit->zero) {
-		run->ahead -= unit->len;
+	*ret = run->next_zero++;
+	return true;
+}
+
+/* Under the crew's lock. Waits for its turn to read. */
+static bool take_data(struct run *run, size_t *ret)
+{
+	const struct copy_engine *engine = run->crew.engine;
+	const struct copy_plan *plan = engine->plan;
+
+	while (!is_over(run) && run->next < plan->count && run->readers == engine->readers) {
+		pthread_cond_wait(&run->turn, &run->crew.lock);
 	}
+	if (is_over(run) || run->next == plan->count) {
+		return false;
+	}
+	if (run->next < run->hinted) {
+		run->ahead -= plan->units[run->next].fetch;
+	}
+	run->readers++;
 	*ret = run->next++;
 	return true;
 }
 
-static bool is_over(struct run *run)
+/* The next unit; when there is data in it, leave() is to follow. False when there is none, or the
+ * copy is over. One thread begins with the zeros, so that the network waits for nobody meanwhile.
+ */
+static bool take(struct run *run, bool zeros, size_t *ret)
 {
-	LOCK_SCOPE(&run->lock);
+	LOCK_SCOPE(&run->crew.lock);
 
-	return run->failed || *run->engine->stop;
+	if ((zeros && take_zeros(run, ret)) || take_data(run, ret)) {
+		return true;
+	}
+	/* Who waits for a turn that does not come any more wakes the next one. */
+	pthread_cond_signal(&run->turn);
+	return take_zeros(run, ret);
 }
 
-/* Waits for this reader's turn under the rate limit. */
-static void pace(struct run *run, uint64_t len)
+/* The unit was read: it is another's turn. */
+static void leave(struct run *run)
 {
-	const struct copy_engine *engine = run->engine;
-	double now = now_s();
-	double wait;
+	LOCK_SCOPE(&run->crew.lock);
 
-	if (!engine->rate) {
-		return;
-	}
-	pthread_mutex_lock(&run->lock);
-	run->due = run->due > now ? run->due : now;
-	wait = run->due - now;
-	run->due += (double)len / (double)engine->rate;
-	pthread_mutex_unlock(&run->lock);
-	while (wait > 0 && !is_over(run)) {
-		struct timespec nap = { 0, wait < 0.05 ? (long)(wait * 1e9) : TICK_NS };
-
-		nanosleep(&nap, NULL);
-		wait -= 0.05;
-	}
+	run->readers--;
+	pthread_cond_signal(&run->turn);
 }
 
 static int zero(struct copy_engine *engine, uint64_t off, uint64_t len, struct err *e)
@@ -175,18 +192,19 @@ static int put_sparse(
 	return 0;
 }
 
-static int put_unit(
-	struct copy_engine *engine, const struct copy_unit *unit, const uint8_t *buf, struct err *e)
+int copy_engine_put(
+	struct copy_engine *engine, uint8_t *buf, uint64_t off, size_t len, struct err *e)
 {
 	size_t kept = 0;
 	int r = 0;
 
-	if (unit->off < engine->withhold) {
-		kept = min_u64(engine->withhold - unit->off, unit->len);
-		memcpy(engine->head + unit->off, buf, kept);
-		r = zero(engine, unit->off, kept, e);
+	memset(buf + len, 0, round_up(len, SINK_ALIGN) - len);
+	if (off < engine->withhold) {
+		kept = min_u64(engine->withhold - off, len);
+		memcpy(engine->head + off, buf, kept);
+		r = zero(engine, off, kept, e);
 	}
-	return r < 0 ? r : put_sparse(engine, buf + kept, unit->off + kept, unit->len - kept, e);
+	return r < 0 ? r : put_sparse(engine, buf + kept, off + kept, len - kept, e);
 }
 
 /* Whether an earlier run has put the unit where it belongs. */
@@ -205,63 +223,88 @@ static bool is_there(struct copy_engine *engine, size_t i, uint8_t *buf)
 	return true;
 }
 
-static int copy_data(struct run *run, size_t i, uint8_t *buf)
+/* Gets the unit into @buf, from the target when it is there already (*ret_there). */
+static int get(struct run *run, size_t i, uint8_t *buf, bool *ret_there, struct err *e)
 {
-	struct copy_engine *engine = run->engine;
+	struct copy_engine *engine = run->crew.engine;
 	const struct copy_unit *unit = &engine->plan->units[i];
-	struct err e;
 	int r;
 
-	if (is_there(engine, i, buf)) {
+	*ret_there = is_there(engine, i, buf);
+	if (*ret_there) {
 		engine->counters.skipped += unit->len;
-	} else {
-		pace(run, unit->len);
-		r = image_read_at(engine->image, buf, unit->len, unit->off, &e);
-		if (r < 0) {
-			return fail(run, COPY_SIDE_SOURCE, r, &e);
-		}
+		return 0;
+	}
+	copy_crew_pace(&run->crew, unit->len);
+	r = image_read_at(engine->image, buf, unit->len, unit->off, e);
+	if (r == 0) {
 		engine->counters.read += unit->len;
-		memset(buf + unit->len, 0, round_up(unit->len, SINK_ALIGN) - unit->len);
-		r = put_unit(engine, unit, buf, &e);
+	}
+	return r;
+}
+
+/* The unit is on the target as it is in @buf, or withheld. */
+static void note_done(struct copy_engine *engine, size_t i, const uint8_t *buf)
+{
+	const struct copy_unit *unit = &engine->plan->units[i];
+
+	engine->counters.data += unit->len;
+	__atomic_store_n(
+		&engine->sums[i - engine->sum_base], copy_sum(buf, unit->len), __ATOMIC_RELEASE);
+}
+
+static int copy_data(struct run *run, size_t i, uint8_t *buf)
+{
+	struct copy_engine *engine = run->crew.engine;
+	const struct copy_unit *unit = &engine->plan->units[i];
+	bool there;
+	struct err e;
+	int r = get(run, i, buf, &there, &e);
+
+	leave(run);
+	if (r < 0) {
+		return copy_crew_fail(&run->crew, COPY_SIDE_SOURCE, r, &e);
+	}
+	if (!there) {
+		r = copy_engine_put(engine, buf, unit->off, unit->len, &e);
 		if (r < 0) {
-			return fail(run, COPY_SIDE_TARGET, r, &e);
+			return copy_crew_fail(&run->crew, COPY_SIDE_TARGET, r, &e);
 		}
 	}
-	engine->counters.data += unit->len;
-	__atomic_store_n(&engine->sums[i], copy_sum(buf, unit->len), __ATOMIC_RELEASE);
+	note_done(engine, i, buf);
 	return 0;
 }
 
 static int copy_unit(struct run *run, size_t i, uint8_t *buf)
 {
-	const struct copy_unit *unit = &run->engine->plan->units[i];
+	const struct copy_unit *unit = &run->crew.engine->plan->units[i];
 	struct err e;
 	int r;
 
 	if (!unit->zero) {
 		return copy_data(run, i, buf);
 	}
-	r = zero(run->engine, unit->off, unit->len, &e);
-	return r < 0 ? fail(run, COPY_SIDE_TARGET, r, &e) : 0;
+	r = zero(run->crew.engine, unit->off, unit->len, &e);
+	return r < 0 ? copy_crew_fail(&run->crew, COPY_SIDE_TARGET, r, &e) : 0;
 }
 
 static int differs(struct run *run, uint64_t off)
 {
 	struct err e;
 	int r = err_set(&e, -ENOKEY, "%s does not hold what was written at byte %" PRIu64,
-		run->engine->sink->path, off);
+		run->crew.engine->sink->path, off);
 
-	return fail(run, COPY_SIDE_TARGET, r, &e);
+	return copy_crew_fail(&run->crew, COPY_SIDE_TARGET, r, &e);
 }
 
-static int verify_unit(struct run *run, size_t i, uint8_t *buf)
+static int read_back(struct run *run, size_t i, uint8_t *buf)
 {
-	struct copy_engine *engine = run->engine;
+	struct copy_engine *engine = run->crew.engine;
 	const struct copy_unit *unit = &engine->plan->units[i];
 	uint64_t at = unit->off;
 	uint64_t end = unit->off + unit->len;
 
-	while (at < end && !is_over(run)) {
+	while (at < end && !copy_crew_is_over(&run->crew)) {
 		/* The tail begins where the image ends, which may be anywhere. */
 		uint64_t from = round_down(at, SINK_ALIGN);
 		size_t n = min_u64(end - from, COPY_UNIT);
@@ -269,23 +312,32 @@ static int verify_unit(struct run *run, size_t i, uint8_t *buf)
 		int r = engine->sink->ops->read(engine->sink, buf, n, from, &e);
 
 		if (r < 0) {
-			return fail(run, COPY_SIDE_TARGET, r, &e);
+			return copy_crew_fail(&run->crew, COPY_SIDE_TARGET, r, &e);
 		}
 		if (unit->zero ? !is_zero(buf + (at - from), n - (at - from))
-			       : copy_sum(buf, n) != engine->sums[i]) {
+			       : copy_sum(buf, n) != engine->sums[i - engine->sum_base]) {
 			return differs(run, at);
 		}
 		at = from + n;
 	}
-	if (!unit->zero) {
-		engine->counters.verified += unit->len;
-	}
 	return 0;
 }
 
-static void *worker(void *arg)
+static int verify_unit(struct run *run, size_t i, uint8_t *buf)
 {
-	struct run *run = arg;
+	const struct copy_unit *unit = &run->crew.engine->plan->units[i];
+	int r = read_back(run, i, buf);
+
+	if (!unit->zero) {
+		leave(run);
+		run->crew.engine->counters.verified += unit->len;
+	}
+	return r;
+}
+
+static void worker(struct copy_crew *crew, unsigned int number)
+{
+	struct run *run = (struct run *)crew;
 	CLEANUP_FREE uint8_t *buf = aligned_alloc(SINK_ALIGN, COPY_UNIT);
 	bool ok = buf != NULL;
 	size_t i;
@@ -293,124 +345,89 @@ static void *worker(void *arg)
 	if (!ok) {
 		struct err e;
 
-		fail(run, COPY_SIDE_TARGET, err_set(&e, -ENOMEM, "out of memory"), &e);
+		copy_crew_fail(crew, COPY_SIDE_TARGET, err_set(&e, -ENOMEM, "out of memory"), &e);
 	}
-	while (ok && take(run, &i)) {
-		if (run->hints) {
-			hint(run);
-		}
+	hint(run);
+	while (ok && take(run, number == 0, &i)) {
+		hint(run);
 		ok = run->work(run, i, buf) == 0;
 	}
-	LOCK_SCOPE(&run->lock);
-	run->active--;
-	pthread_cond_signal(&run->idle);
-	return NULL;
 }
 
-/* Until the threads have ended, or for one tick. Returns whether they have; *ret_over: they shall
- * end soon. */
-static bool wait_tick(struct run *run, bool *ret_over)
+/* Hands one unit on. False: it has to come from the image, and is not withheld. */
+static bool reread_unit(struct run *run, size_t i, uint8_t *buf)
 {
-	struct timespec until;
-	LOCK_SCOPE(&run->lock);
+	struct copy_engine *engine = run->crew.engine;
+	const struct copy_unit *unit = &engine->plan->units[i];
 
-	clock_gettime(CLOCK_MONOTONIC, &until);
-	until.tv_nsec += TICK_NS;
-	if (until.tv_nsec >= 1000000000L) {
-		until.tv_sec++;
-		until.tv_nsec -= 1000000000L;
+	if (unit->off < engine->withhold) {
+		run->readers++; /* copy_data() leaves */
+		return copy_data(run, i, buf) == 0;
 	}
-	while (run->active > 0 &&
-		pthread_cond_timedwait(&run->idle, &run->lock, &until) != ETIMEDOUT) {
+	if (!is_there(engine, i, buf)) {
+		return false;
 	}
-	*ret_over = run->failed || *run->engine->stop;
-	return run->active == 0;
+	(void)run->sink(run->ctx, unit->off, buf, unit->len);
+	engine->counters.skipped += unit->len;
+	note_done(engine, i, buf);
+	return true;
 }
 
-/* Who waits for the network when the copy is over is told so. */
-static void supervise(struct run *run)
+static void reread(struct copy_crew *crew, unsigned int number)
 {
-	struct copy_engine *engine = run->engine;
-	bool interrupted = false;
-	bool over;
+	struct run *run = (struct run *)crew;
+	struct copy_engine *engine = crew->engine;
+	const struct copy_plan *plan = engine->plan;
+	CLEANUP_FREE uint8_t *buf = aligned_alloc(SINK_ALIGN, COPY_UNIT);
+	uint64_t at = 0;
 
-	while (!wait_tick(run, &over)) {
-		struct err e;
-		int r = engine->tick ? engine->tick(engine->ctx, &e) : 0;
-
-		if (r < 0) {
-			fail(run, COPY_SIDE_TARGET, r, &e);
-		}
-		if (over && !interrupted) {
-			image_interrupt(engine->image);
-			interrupted = true;
-		}
+	(void)number;
+	engine->first = plan->zeros;
+	while (buf && engine->first < plan->count && plan->units[engine->first].off == at &&
+		!copy_crew_is_over(crew) && reread_unit(run, engine->first, buf)) {
+		at += plan->units[engine->first++].len;
 	}
+	engine->known = NULL;
 }
 
-static int run_init(struct run *run)
+int copy_engine_reread(struct copy_engine *engine, image_sink_fn *sink, void *ctx,
+	enum copy_side *ret_side, struct err *e)
 {
-	pthread_condattr_t attr;
-	int r;
+	struct run run = {
+		.crew = { .engine = engine, .work = reread },
+		.sink = sink,
+		.ctx = ctx,
+		.turn = PTHREAD_COND_INITIALIZER,
+	};
 
-	pthread_mutex_init(&run->lock, NULL);
-	pthread_condattr_init(&attr);
-	pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
-	r = pthread_cond_init(&run->idle, &attr);
-	pthread_condattr_destroy(&attr);
-	return -r;
-}
-
-static int run_all(struct run *run, enum copy_side *ret_side, struct err *e)
-{
-	struct copy_engine *engine = run->engine;
-	CLEANUP_FREE pthread_t *threads = calloc(engine->threads, sizeof(*threads));
-	unsigned int started = 0;
-
-	*ret_side = COPY_SIDE_TARGET;
-	if (!threads || run_init(run) < 0) {
-		return err_set(e, -ENOMEM, "out of memory");
-	}
-	run->active = engine->threads;
-	while (started < engine->threads &&
-		pthread_create(&threads[started], NULL, worker, run) == 0) {
-		started++;
-	}
-	pthread_mutex_lock(&run->lock);
-	run->active -= engine->threads - started;
-	pthread_mutex_unlock(&run->lock);
-	if (started == 0) {
-		struct err why;
-
-		fail(run, COPY_SIDE_TARGET, err_set(&why, -EAGAIN, "no thread can be started"),
-			&why);
-	}
-	supervise(run);
-	for (unsigned int i = 0; i < started; i++) {
-		pthread_join(threads[i], NULL);
-	}
-	pthread_cond_destroy(&run->idle);
-	pthread_mutex_destroy(&run->lock);
-	if (run->failed && !(run->err.code == -ECANCELED && *engine->stop)) {
-		*ret_side = run->side;
-		*e = run->err;
-		return run->err.code;
-	}
-	return *engine->stop ? err_set(e, -ECANCELED, "interrupted") : 0;
+	return copy_crew_run(&run.crew, 1, ret_side, e);
 }
 
 int copy_engine_run(struct copy_engine *engine, enum copy_side *ret_side, struct err *e)
 {
-	struct run run = { .engine = engine, .work = copy_unit, .hints = engine->window > 0 };
+	struct run run = {
+		.crew = { .engine = engine, .work = worker },
+		.work = copy_unit,
+		.window = engine->window,
+		.hinting = PTHREAD_MUTEX_INITIALIZER,
+		.turn = PTHREAD_COND_INITIALIZER,
+		.next = max_u64(engine->plan->zeros, engine->first),
+	};
 
-	return run_all(&run, ret_side, e);
+	return copy_crew_run(&run.crew, engine->threads, ret_side, e);
 }
 
 int copy_engine_verify(struct copy_engine *engine, enum copy_side *ret_side, struct err *e)
 {
-	struct run run = { .engine = engine, .work = verify_unit };
+	struct run run = {
+		.crew = { .engine = engine, .work = worker },
+		.work = verify_unit,
+		.hinting = PTHREAD_MUTEX_INITIALIZER,
+		.turn = PTHREAD_COND_INITIALIZER,
+		.next = engine->plan->zeros,
+	};
 
-	return run_all(&run, ret_side, e);
+	return copy_crew_run(&run.crew, engine->threads, ret_side, e);
 }
 
 int copy_engine_release(struct copy_engine *engine, struct err *e)

@@ -1,8 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Carries out a plan: threads that take the next unit, read and decode it, leave its zeros out,
- * write the rest. Each thread has one buffer, so memory does not grow with the image. The network
- * is kept busy by hints for the units that come next.
+ * write the rest. Each thread has one buffer, so memory does not grow with the image. There are
+ * more of them than may read at a time: while the target stands still, for a flush for example, the
+ * others go on until all buffers are full. The network is kept busy by hints for the units that
+ * come next.
  */
 #ifndef TOOLS_COPY_ENGINE_H
 #define TOOLS_COPY_ENGINE_H
@@ -31,16 +33,26 @@ struct copy_engine {
 	struct image *image;
 	struct sink *sink;
 	const struct copy_plan *plan;
-	unsigned int threads;
-	uint64_t rate;   /* bytes a second that are read at most; 0: no limit */
-	uint64_t window; /* bytes ahead of the readers that are hinted at; 0: no hints */
+	unsigned int threads; /* so many units are in memory, */
+	unsigned int readers; /* of which so many are being read or decoded at most */
+	uint64_t rate;        /* bytes a second that are read at most; 0: no limit */
+	uint64_t window; /* bytes of the source ahead of the readers that are hinted at; 0: no hints
+			  */
 
 	/* copy_sum() of what is on the target, one a unit; 0: not there yet. Written by this copy,
 	 * entries of data units only, atomically. */
 	uint64_t *sums;
+	size_t sum_count; /* entries that there is room for */
+	size_t sum_base;  /* sums[0] is of this unit: those before it are zeros and have none */
 	/* The same of an earlier run, as it remembers it: such a unit is read back, and copied
 	 * when that is not what is there. NULL: there was none. */
 	const uint64_t *known;
+
+	/* Units of data before it are done; 0: none is. */
+	size_t first;
+
+	/* Bytes that the target takes, where the image may turn out to be larger; 0: it fits. */
+	uint64_t most;
 
 	/* Set by anybody, a signal handler too: end soon, with -ECANCELED. */
 	atomic_bool *stop;
@@ -64,9 +76,28 @@ enum copy_side {
 	COPY_SIDE_TARGET,
 };
 
+/* Before copy_engine_run(), for @sink, which has to see what the image holds from 0 on and in
+ * order: what is `known` is handed to it as the target has it, up to the first unit that is not
+ * there; what is withheld is read from the image. All behind that will be, whatever is known of it.
+ */
+int copy_engine_reread(struct copy_engine *engine, image_sink_fn *sink, void *ctx,
+	enum copy_side *ret_side, struct err *e);
+
 /* Blocks until all units are done or one failed; the image is then interrupted, and only good for
  * being closed. The sink is not flushed. */
 int copy_engine_run(struct copy_engine *engine, enum copy_side *ret_side, struct err *e);
+
+/* For an image that is decoded in units: streams each of them once, several at a time, each byte to
+ * its place as it comes. Of the plan, only the units of an image without extents are looked at; an
+ * image whose size is provisional needs none, and `sums` then grows. *ret_size: how many bytes the
+ * image really has. */
+int copy_stream_run(
+	struct copy_engine *engine, uint64_t *ret_size, enum copy_side *ret_side, struct err *e);
+
+/* Writes [off, off + len) of the image where it belongs, but for what is withheld; @buf has room up
+ * to the next multiple of SINK_ALIGN. */
+int copy_engine_put(
+	struct copy_engine *engine, uint8_t *buf, uint64_t off, size_t len, struct err *e);
 
 /* Writes what was withheld. */
 int copy_engine_release(struct copy_engine *engine, struct err *e);

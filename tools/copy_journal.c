@@ -25,6 +25,7 @@
 struct copy_journal {
 	int fd;
 	uint64_t end;
+	char *path; /* of a new one whose name is not durable yet; else NULL */
 };
 
 static void put_head(const struct copy_journal_key *key, uint8_t ret[HEAD_SIZE])
@@ -203,19 +204,16 @@ int copy_journal_open(const char *path, const struct copy_journal_key *key,
 
 		put_head(key, head);
 		r = rw_pwrite(fd, head, sizeof(head), 0);
-		if (r == 0 && fsync(fd) < 0) {
-			r = -errno;
-		}
 		if (r < 0) {
 			unlink(path);
 			return err_sys(e, r, "write the journal %s", path);
 		}
-		sync_directory(path);
 	}
-	j = malloc(sizeof(*j));
+	j = calloc(1, sizeof(*j));
 	if (!j) {
 		return err_set(e, -ENOMEM, "out of memory");
 	}
+	j->path = past ? NULL : strdup(path);
 	j->fd = TAKE_FD(fd);
 	j->end = past ? past->length : HEAD_SIZE;
 	*ret = j;
@@ -240,9 +238,6 @@ int copy_journal_add(struct copy_journal *j, const struct copy_journal_entry *en
 	store_le64(batch + 8, count);
 	store_le64(batch + 16, copy_sum(batch + BATCH_SIZE, count * ENTRY_SIZE));
 	r = rw_pwrite(j->fd, batch, len, j->end);
-	if (r == 0 && fdatasync(j->fd) < 0) {
-		r = -errno;
-	}
 	if (r < 0) {
 		return err_sys(e, r, "write the journal");
 	}
@@ -250,10 +245,24 @@ int copy_journal_add(struct copy_journal *j, const struct copy_journal_entry *en
 	return 0;
 }
 
+int copy_journal_sync(struct copy_journal *j, struct err *e)
+{
+	if (fdatasync(j->fd) < 0) {
+		return err_sys(e, errno, "write the journal");
+	}
+	if (j->path) {
+		sync_directory(j->path);
+		free(j->path);
+		j->path = NULL;
+	}
+	return 0;
+}
+
 void copy_journal_close(struct copy_journal *j)
 {
 	if (j) {
 		close(j->fd);
+		free(j->path);
 		free(j);
 	}
 }

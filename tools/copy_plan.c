@@ -6,8 +6,12 @@
 
 #include <errno.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "core/bytes.h"
+
+/* How much denser than the data a compressed unit is taken to be at most. */
+#define PACKED_MOST 4U
 
 static int append(struct copy_plan *plan, const struct copy_unit *unit, struct err *e)
 {
@@ -23,6 +27,7 @@ static int append(struct copy_plan *plan, const struct copy_unit *unit, struct e
 	}
 	plan->units[plan->count++] = *unit;
 	if (unit->zero) {
+		plan->zeros++;
 		plan->zero_bytes += unit->len;
 	} else {
 		plan->data_bytes += unit->len;
@@ -47,6 +52,8 @@ static int append_data(
 		struct copy_unit unit = { .off = off, .len = min_u64(end - off, COPY_UNIT) };
 		int r;
 
+		unit.fetch = (uint32_t)(x->compressed ? unit.len / PACKED_MOST : unit.len);
+
 		/* n bytes of compressed data come from somewhere within n bytes of the file. */
 		unit.host = x->host == EXTENT_NO_HOST ? off : x->host + (x->compressed ? 0 : ahead);
 		r = append(plan, &unit, e);
@@ -56,6 +63,29 @@ static int append_data(
 		off += unit.len;
 	}
 	return 0;
+}
+
+/* Compressed data end where those begin that come next in the file, more or less. The units of one
+ * extent share what it takes. */
+static void weigh(struct copy_plan *plan)
+{
+	size_t end;
+
+	for (size_t first = plan->zeros; first < plan->count; first = end) {
+		uint64_t host = plan->units[first].host;
+		uint64_t share;
+
+		end = first + 1;
+		while (end < plan->count && plan->units[end].host == host) {
+			end++;
+		}
+		share = end < plan->count ? (plan->units[end].host - host) / (end - first) : 0;
+		for (size_t i = first; i < end; i++) {
+			struct copy_unit *unit = &plan->units[i];
+
+			unit->fetch = (uint32_t)min_u64(unit->len, max_u64(unit->fetch, share));
+		}
+	}
 }
 
 /* Zeros before data; data as it lies below, then as it lies here. */
@@ -117,13 +147,39 @@ int copy_plan_make(struct image *img, struct copy_plan *ret, struct err *e)
 	if (plan.count > 0) {
 		qsort(plan.units, plan.count, sizeof(*plan.units), by_place);
 	}
+	weigh(&plan);
+	*ret = plan;
+	return 0;
+}
+
+int copy_plan_make_blocks(uint64_t size, struct copy_plan *ret, struct err *e)
+{
+	const struct extent all = { .length = size, .allocated = true };
+	struct copy_plan plan = { 0 };
+	int r = append_data(&plan, 0, size, &all, e);
+
+	if (r < 0) {
+		copy_plan_clear(&plan);
+		return r;
+	}
 	*ret = plan;
 	return 0;
 }
 
 int copy_plan_add_tail(struct copy_plan *plan, uint64_t from, uint64_t to, struct err *e)
 {
-	return append_zeros(plan, from, to, e);
+	size_t data = plan->count - plan->zeros;
+	struct copy_unit *first;
+	struct copy_unit tail;
+	int r = append_zeros(plan, from, to, e);
+
+	if (r == 0 && from < to && data > 0) {
+		first = &plan->units[plan->count - 1 - data];
+		tail = plan->units[plan->count - 1];
+		memmove(first + 1, first, data * sizeof(*first));
+		*first = tail;
+	}
+	return r;
 }
 
 void copy_plan_clear(struct copy_plan *plan)

@@ -17,8 +17,12 @@
 #include "tools/sink.h"
 #include "tools/stack.h"
 
-/* fsync() may take this share of the time. */
-#define FLUSH_SHARE 0.4
+/* Seconds from one flush of the target to the next, or as many as the last one took. Disks stand
+ * still while they flush: little at a time is over before anybody misses them, and at the end of
+ * the copy little is left. */
+#define FLUSH_EVERY 0.3
+/* How much work a crash of the machine may cost, seconds. */
+#define SYNC_EVERY 2.0
 /* Units that are done lie no further apart in the plan than threads can be. */
 #define GAP_MAX   256U
 #define BATCH_MAX 4096U
@@ -61,9 +65,11 @@ static int device_path(const struct options *o, uint64_t target, char **ret, str
 static void judge(struct copy_resume *r, const char *target)
 {
 	r->ours = r->past.key.target == r->key.target;
-	r->resumes =
-		r->ours && r->past.key.source == r->key.source && r->past.key.shape == r->key.shape;
-	if (r->resumes) {
+	r->resumes = r->ours && r->lasting && r->past.key.source == r->key.source &&
+		     r->past.key.shape == r->key.shape;
+	if (r->ours && !r->lasting) {
+		log_info("%s: what an interrupted copy left there is written anew", target);
+	} else if (r->resumes) {
 		log_info("%s: continuing an interrupted copy", target);
 	} else if (r->ours) {
 		log_warn("%s: an interrupted copy onto it was of another %s: starting over", target,
@@ -82,7 +88,7 @@ int copy_resume_find(struct copy_resume *r, const struct options *o, const char 
 	bool device = false;
 	int code;
 
-	if (!id) {
+	if (!r->lasting && !r->trusts && !r->marks) {
 		return 0;
 	}
 	code = sink_identity(target, &identity, &device, NULL);
@@ -115,13 +121,22 @@ static int set_known(struct copy_resume *r, struct copy_engine *engine)
 		return -ENOMEM;
 	}
 	for (size_t i = 0; i < plan->count; i++) {
-		if (!plan->units[i].zero) {
+		/* What is withheld is on the target when the copy is done. */
+		bool never = plan->units[i].zero || plan->units[i].off < engine->withhold;
+
+		if (!never) {
 			r->known[i] = copy_journal_find(&r->past, plan->units[i].off);
 		}
-		r->listed[i] = r->known[i] != 0 || plan->units[i].zero;
+		r->listed[i] = r->known[i] != 0 || never;
 	}
 	engine->known = r->known;
 	return 0;
+}
+
+/* Where zeros are trusted to be there already, the next run must learn that they may not be. */
+static int make_durable(struct copy_resume *r, struct err *e)
+{
+	return (r->trusts || r->ours) && !r->resumes ? copy_journal_sync(r->journal, e) : 0;
 }
 
 int copy_resume_begin(
@@ -135,6 +150,7 @@ int copy_resume_begin(
 	if (!r->path) {
 		return 0;
 	}
+	r->made = r->resumes;
 	if (!r->resumes) {
 		copy_journal_past_clear(&r->past);
 	}
@@ -145,10 +161,19 @@ int copy_resume_begin(
 	r->key.target = sum_text(identity);
 	if (copy_journal_open(r->path, &r->key, r->resumes ? &r->past : NULL, &r->journal, &why) <
 		0) {
-		log_warn("%s: if this copy is interrupted, it cannot be continued", why.text);
+		log_warn("%s: if this copy is interrupted, it cannot be continued%s", why.text,
+			r->trusts ? ", and --target-is-zero is not true any more" : "");
 		return 0;
 	}
-	r->next = now_s() + r->least;
+	r->made = true;
+	code = make_durable(r, e);
+	if (code < 0) {
+		return code;
+	}
+	r->next = now_s() + (r->least < FLUSH_EVERY ? r->least : FLUSH_EVERY);
+	r->flush = now_s() + FLUSH_EVERY;
+	/* A new file without a journal would be in the way of the next run. */
+	r->sync = device ? now_s() + SYNC_EVERY : 0;
 	return set_known(r, engine) < 0 ? err_set(e, -ENOMEM, "out of memory") : 0;
 }
 
@@ -163,11 +188,12 @@ static size_t collect(struct copy_resume *r, const struct copy_engine *engine)
 		r->low++;
 	}
 	for (size_t i = r->low; i < plan->count && gap < GAP_MAX && count < BATCH_MAX; i++) {
-		uint64_t sum = __atomic_load_n(&engine->sums[i], __ATOMIC_ACQUIRE);
+		uint64_t sum;
 
 		if (r->listed[i]) {
 			continue;
 		}
+		sum = __atomic_load_n(&engine->sums[i - engine->sum_base], __ATOMIC_ACQUIRE);
 		if (sum == 0) {
 			gap++;
 			continue;
@@ -179,39 +205,62 @@ static size_t collect(struct copy_resume *r, const struct copy_engine *engine)
 	return count;
 }
 
-int copy_resume_tick(struct copy_resume *r, struct copy_engine *engine, bool last, struct err *e)
+static void give_up(struct copy_resume *r, const struct err *why)
+{
+	log_warn("%s: if this copy is interrupted, less of it can be continued", why->text);
+	copy_journal_close(TAKE_PTR(r->journal));
+}
+
+static void sync_journal(struct copy_resume *r)
+{
+	struct err why;
+
+	r->sync = now_s() + SYNC_EVERY;
+	if (copy_journal_sync(r->journal, &why) < 0) {
+		give_up(r, &why);
+	}
+}
+
+/* Makes durable what the journal names; less often, since nothing is lost but time, the journal.
+ * The first time that comes first: syncing a file makes its name durable, too. */
+static int flush(struct copy_resume *r, struct copy_engine *engine, bool last, struct err *e)
 {
 	double begun = now_s();
-	struct err why;
-	size_t count;
 	int code;
 
-	if (!r->journal || (!last && begun < r->next)) {
+	if (r->sync == 0) {
+		sync_journal(r);
+	}
+	code = engine->sink->ops->flush(engine->sink, e);
+	if (code == 0 && r->journal && (last || now_s() >= r->sync)) {
+		sync_journal(r);
+	}
+	r->flush = 2 * now_s() - begun;
+	r->flush = r->flush < now_s() + FLUSH_EVERY ? now_s() + FLUSH_EVERY : r->flush;
+	return code;
+}
+
+int copy_resume_tick(struct copy_resume *r, struct copy_engine *engine, bool last, struct err *e)
+{
+	double now = now_s();
+	struct err why;
+	size_t count;
+
+	if (!r->journal || (!last && now < r->next)) {
 		return 0;
 	}
 	count = collect(r, engine);
-	if (count == 0) {
+	if (count > 0 && copy_journal_add(r->journal, r->batch, count, &why) < 0) {
+		give_up(r, &why);
 		return 0;
 	}
-	code = engine->sink->ops->flush(engine->sink, e);
-	if (code < 0) {
-		return code;
-	}
-	if (copy_journal_add(r->journal, r->batch, count, &why) < 0) {
-		log_warn("%s: if this copy is interrupted, less of it can be continued", why.text);
-		copy_journal_close(TAKE_PTR(r->journal));
-		return 0;
-	}
-	r->next = now_s() + (now_s() - begun) / FLUSH_SHARE;
-	if (r->next < begun + r->least) {
-		r->next = begun + r->least;
-	}
-	return 0;
+	r->next = now + r->least;
+	return last || now >= r->flush ? flush(r, engine, last, e) : 0;
 }
 
 void copy_resume_done(struct copy_resume *r)
 {
-	if (r->journal) {
+	if (r->made) {
 		unlink(r->path);
 	}
 }

@@ -20,18 +20,25 @@ struct copy_resume {
 	struct copy_journal_key key;
 	struct copy_journal_past past;
 	struct copy_journal *journal;
-	double least; /* seconds between two additions: how much work may be lost */
+	double least; /* seconds between two additions: how much work a kill may cost */
+	bool trusts;  /* the target is said to be zero, which it is not any more after this copy */
+	bool lasting; /* what was copied may be taken for granted by the next run */
+	bool marks;   /* if not: the next run may all the same write over what this one leaves */
+	bool made;    /* what is at `path` is ours */
 	bool ours;    /* the target is what an interrupted copy left */
 	bool resumes; /* and that was this very copy */
 	uint64_t *known;
 	uint8_t *listed; /* one a unit: it is in the journal */
 	size_t low;      /* all units of data before it are listed */
 	double next;     /* when to add to the journal again */
+	double flush;    /* when to make durable again what it names */
+	double sync;     /* and when to make it durable, too */
 	struct copy_journal_entry *batch;
 };
 
-/* Looks for a journal, before the target is opened. @id names the image; NULL: this copy cannot be
- * continued, and nothing is looked for. @shape: what else must be the same, as a sum. */
+/* Looks for a journal, before the target is opened; `least` and the first three of the flags are
+ * set. @id names the image. A copy that cannot be continued has a journal only where the next one
+ * is to know that the target was written to. @shape: what else must be the same, as a sum. */
 int copy_resume_find(struct copy_resume *r, const struct options *o, const char *target,
 	const char *id, uint64_t shape, struct err *e);
 
@@ -40,8 +47,8 @@ int copy_resume_find(struct copy_resume *r, const struct options *o, const char 
 int copy_resume_begin(
 	struct copy_resume *r, const char *target, struct copy_engine *engine, struct err *e);
 
-/* Now and then: makes what was copied durable and writes it down. @last: at once. Negative: the
- * target failed. */
+/* Now and then: writes down what was copied and, less often, makes it durable. @last: at once.
+ * Negative: the target failed. */
 int copy_resume_tick(struct copy_resume *r, struct copy_engine *engine, bool last, struct err *e);
 
 /* The copy is complete: nothing is left to continue. */

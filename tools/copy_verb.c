@@ -4,7 +4,8 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "tools/copy.h"
+#include "tools/copy_verb.h"
+
 #include "tools/copy_manifest.h"
 #include "tools/exitcode.h"
 #include "tools/options.h"
@@ -36,9 +37,10 @@ static int check_manifests(const struct options *o, struct err *e)
 	if (!o->volumes) {
 		return err_set(e, -EINVAL, "-f needs --volumes: where the volumes are");
 	}
-	if (o->size_given || o->format || o->target_is_zero || o->checksum) {
+	if (o->size_given || o->format || o->member || o->target_is_zero || o->checksum) {
 		return err_set(e, -EINVAL,
-			"--size, --format, --checksum and --target-is-zero cannot be given with -f");
+			"--size, --format, --member, --checksum and --target-is-zero cannot be "
+			"given with -f");
 	}
 	if (o->user || o->secret || o->header_file) {
 		return err_set(e, -EINVAL,
@@ -48,12 +50,10 @@ static int check_manifests(const struct options *o, struct err *e)
 	return 0;
 }
 
-static int make_job(const struct options *o, struct copy_job *ret, struct err *e)
+int copy_verb_job(const struct options *o, struct copy_job *ret, struct err *e)
 {
 	struct copy_job job = {
 		.options = o,
-		.source = o->manifest_count ? NULL : o->args[0],
-		.target = o->manifest_count ? NULL : o->args[1],
 		.size = o->size,
 		.force = o->force,
 		.target_is_zero = o->target_is_zero,
@@ -86,7 +86,7 @@ static double mib(uint64_t bytes)
 	return (double)bytes / 1048576;
 }
 
-static void summarise(const struct copy_job *job, const struct copy_result *result)
+void copy_verb_summarise(const struct copy_job *job, const struct copy_result *result)
 {
 	if (job->progress != PROGRESS_AUTO && job->progress != PROGRESS_PLAIN) {
 		return;
@@ -101,21 +101,25 @@ static void summarise(const struct copy_job *job, const struct copy_result *resu
 
 int copy_verb_run(const struct options *o)
 {
+	struct options own = *o;
 	struct copy_result result;
 	struct copy_job job = { 0 };
 	struct err e;
-	int r = make_job(o, &job, &e);
+	int r = copy_verb_job(&own, &job, &e);
 
+	own.check_digests = true;
 	if (r < 0) {
 		return exitcode_report(&e, EXITCODE_USAGE);
 	}
-	if (o->manifest_count) {
-		return copy_manifest_run(o, &job);
+	if (own.manifest_count) {
+		return copy_manifest_run(&own, &job);
 	}
+	job.source = own.args[0];
+	job.target = own.args[1];
 	r = copy_run(&job, &result, &e);
 	if (r < 0) {
 		return exitcode_report(&e, result.exitcode);
 	}
-	summarise(&job, &result);
+	copy_verb_summarise(&job, &result);
 	return EXITCODE_OK;
 }

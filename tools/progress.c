@@ -203,6 +203,9 @@ void progress_end(struct progress *p, bool ok)
 		p->state.phase = ok ? "done" : "failed";
 		p->state.done = ok ? p->state.total : p->state.done;
 		p->state.seconds = now_s() - p->begun;
+		/* Of all of it, in the end: a short copy was never sampled. */
+		p->state.rate = p->state.seconds > 0 ? (double)p->state.done / p->state.seconds
+						     : p->state.rate;
 		show(p);
 	}
 }

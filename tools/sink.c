@@ -6,6 +6,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
+#include <libgen.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -26,7 +27,16 @@ static bool is_same(const struct stat *a, const struct stat *b)
 	return a->st_dev == b->st_dev && a->st_ino == b->st_ino;
 }
 
-/* Whether this process has it open already: then it is the image, or one of its backing files. */
+/* What the process was started with is open without close-on-exec: a lock that a script holds on
+ * the target, a redirection. What it opened itself has it. */
+static bool is_inherited(const char *fd)
+{
+	int flags = fcntl((int)strtol(fd, NULL, 10), F_GETFD);
+
+	return flags < 0 || !(flags & FD_CLOEXEC);
+}
+
+/* Whether this process opened it already: then it is the image, or one of its backing files. */
 static bool is_open(const struct stat *target)
 {
 	DIR *dir = opendir("/proc/self/fd");
@@ -36,7 +46,8 @@ static bool is_open(const struct stat *target)
 	while (dir && !found && (d = readdir(dir))) {
 		struct stat st;
 
-		found = fstatat(dirfd(dir), d->d_name, &st, 0) == 0 && is_same(target, &st);
+		found = d->d_name[0] != '.' && !is_inherited(d->d_name) &&
+			fstatat(dirfd(dir), d->d_name, &st, 0) == 0 && is_same(target, &st);
 	}
 	if (dir) {
 		closedir(dir);
@@ -94,16 +105,39 @@ int sink_identity(const char *path, char **ret, bool *ret_device, struct err *e)
 	return 0;
 }
 
+/* Where device nodes are: below /dev, and not what is mounted there (/dev/shm). */
+static bool is_for_devices(const char *dir)
+{
+	struct stat dev;
+	struct stat st;
+
+	return (strcmp(dir, "/dev") == 0 || strncmp(dir, "/dev/", 5) == 0) &&
+	       stat("/dev", &dev) == 0 && stat(dir, &st) == 0 && st.st_dev == dev.st_dev;
+}
+
+/* A file that is new. In /dev it would be one in memory, made of a device's name misspelt. */
+static int open_new(const struct sink_opts *o, struct sink **ret, struct err *e)
+{
+	CLEANUP_FREE char *path = strdup(o->path);
+	CLEANUP_FREE char *dir = path ? realpath(dirname(path), NULL) : NULL;
+
+	if (dir && is_for_devices(dir)) {
+		return err_set(e, -ENOENT, "the target %s: there is no such device", o->path);
+	}
+	return sink_file_open(o, ret, e);
+}
+
 int sink_open(const struct sink_opts *o, struct sink **ret, struct err *e)
 {
 	struct stat backing;
 	struct stat st;
 
+	if (!*o->path) {
+		return err_set(e, -ENOENT, "the name of the target is empty");
+	}
 	if (stat(o->path, &st) < 0) {
-		if (errno != ENOENT) {
-			return err_sys(e, errno, "the target %s", o->path);
-		}
-		return sink_file_open(o, ret, e);
+		return errno == ENOENT ? open_new(o, ret, e)
+				       : err_sys(e, errno, "the target %s", o->path);
 	}
 	if (is_open(&st) ||
 		(S_ISBLK(st.st_mode) && stat_backing(&st, &backing) && is_open(&backing))) {

@@ -53,6 +53,10 @@ struct sink_ops {
 	 * apart. */
 	int (*read)(struct sink *s, void *buf, size_t len, uint64_t off, struct err *e);
 
+	/* The target is to have @size bytes: a file then has them, reserved as the preallocation
+	 * asks; a device must have as many. */
+	int (*resize)(struct sink *s, uint64_t size, struct err *e);
+
 	/* How many bytes of storage the target occupies, measured. -ENOTSUP: cannot be known. */
 	int (*allocated)(struct sink *s, uint64_t *ret, struct err *e);
 
@@ -69,7 +73,8 @@ struct sink {
 
 /* Errors: -ENOENT, -EACCES, -EEXIST (a file, without force), -EBUSY (mounted, held, backs a loop
  * device, is being read or filled), -EFBIG or -ENOSPC (too small; the text names both sizes),
- * -ENOTSUP (neither file nor device). Nothing has been changed then, and no new file is left. */
+ * -EROFS (a device), -ENOTSUP (neither file nor device). Nothing has been changed then, and no new
+ * file is left. */
 int sink_open(const struct sink_opts *o, struct sink **ret, struct err *e);
 
 /* What names this target across runs: the same file, or the same device with the same file behind

@@ -118,6 +118,16 @@ static int block_flush(struct sink *s, struct err *e)
 	return fsync(block_of(s)->fd) < 0 ? err_sys(e, errno, "fsync %s", s->path) : 0;
 }
 
+static int block_resize(struct sink *s, uint64_t size, struct err *e)
+{
+	if (size > s->size) {
+		return err_set(e, -ENOSPC,
+			"%s is too small: it has %" PRIu64 " bytes, and %" PRIu64 " are needed",
+			s->path, s->size, size);
+	}
+	return 0;
+}
+
 /* Only a loop device tells what stands behind it. */
 static int block_allocated(struct sink *s, uint64_t *ret, struct err *e)
 {
@@ -154,6 +164,7 @@ static const struct sink_ops block_ops = {
 	.zero = block_zero,
 	.read = block_read,
 	.flush = block_flush,
+	.resize = block_resize,
 	.allocated = block_allocated,
 	.close = block_close,
 };
@@ -185,6 +196,7 @@ static bool mounted_at(const char *path, char *ret, size_t room)
 
 static int open_device(const char *path, int *ret, struct err *e)
 {
+	int readonly = 0;
 	char at[4000];
 	int fd;
 
@@ -199,6 +211,11 @@ static int open_device(const char *path, int *ret, struct err *e)
 	}
 	if (fd < 0) {
 		return err_sys(e, errno, "the target %s", path);
+	}
+	/* As root one opens it all the same. */
+	if (ioctl(fd, BLKROGET, &readonly) == 0 && readonly) {
+		close(fd);
+		return err_set(e, -EROFS, "%s is read-only", path);
 	}
 	*ret = fd;
 	return 0;

@@ -96,6 +96,32 @@ static int file_read(struct sink *s, void *buf, size_t len, uint64_t off, struct
 	return r < 0 ? err_sys(e, r, "read %s back at byte %" PRIu64, s->path, off) : 0;
 }
 
+/* Reserves what the preallocation asks for. */
+static int reserve(struct sink_file *f, uint64_t size, struct err *e)
+{
+	if (f->prealloc == SINK_PREALLOC_OFF || size == 0 ||
+		fallocate(f->fd, 0, 0, (off_t)size) == 0) {
+		return 0;
+	}
+	if (errno == ENOSPC || errno == EDQUOT || errno == EFBIG) {
+		return err_sys(e, errno, "reserve %" PRIu64 " bytes for %s", size, f->sink.path);
+	}
+	/* No fallocate() here: zeros that are written take space, too. */
+	f->prealloc = SINK_PREALLOC_FULL;
+	return 0;
+}
+
+static int file_resize(struct sink *s, uint64_t size, struct err *e)
+{
+	struct sink_file *f = file_of(s);
+
+	if (ftruncate(f->fd, (off_t)size) < 0) {
+		return err_sys(e, errno, "make %s %" PRIu64 " bytes long", s->path, size);
+	}
+	s->size = size;
+	return reserve(f, size, e);
+}
+
 static int file_flush(struct sink *s, struct err *e)
 {
 	return fsync(file_of(s)->fd) < 0 ? err_sys(e, errno, "fsync %s", s->path) : 0;
@@ -130,6 +156,7 @@ static const struct sink_ops file_ops = {
 	.zero = file_zero,
 	.read = file_read,
 	.flush = file_flush,
+	.resize = file_resize,
 	.allocated = file_allocated,
 	.close = file_close,
 };
@@ -199,16 +226,7 @@ static int shape(struct sink_file *f, const struct sink_opts *o, struct err *e)
 	if (ftruncate(f->fd, (off_t)o->size) < 0) {
 		return err_sys(e, errno, "make %s %" PRIu64 " bytes long", o->path, o->size);
 	}
-	if (o->prealloc == SINK_PREALLOC_OFF || o->size == 0 ||
-		fallocate(f->fd, 0, 0, (off_t)o->size) == 0) {
-		return 0;
-	}
-	if (errno == ENOSPC || errno == EDQUOT || errno == EFBIG) {
-		return err_sys(e, errno, "reserve %" PRIu64 " bytes for %s", o->size, o->path);
-	}
-	/* No fallocate() here: zeros that are written take space, too. */
-	f->prealloc = SINK_PREALLOC_FULL;
-	return 0;
+	return reserve(f, o->size, e);
 }
 
 int sink_file_open(const struct sink_opts *o, struct sink **ret, struct err *e)

@@ -3,19 +3,21 @@
 
 import contextlib
 import glob
+import hashlib
 import json
 import os
 import random
 import re
 import signal
 import subprocess
+import tempfile
 
 import pytest
 
 import faults
 from command import BINARY
 from images import VARIANTS
-from util import MIB, assert_bytes, assert_same, one_line, run, seeded_bytes, wait_for
+from util import MIB, assert_bytes, assert_same, one_line, pread, run, seeded_bytes, wait_for
 
 
 @contextlib.contextmanager
@@ -125,6 +127,22 @@ def test_a_target_that_is_zero_gets_data_only(lazydisk, images, tmp):
         assert_disk(device, images.raw)
 
 
+def test_a_target_is_not_zero_any_more_when_a_copy_onto_it_failed(lazydisk, tmp):
+    """What the first image left there does not show where the second one has holes."""
+    first, second = (os.path.join(tmp, name) for name in ("first.raw", "second.raw"))
+    with open(first, "wb") as f:
+        f.write(seeded_bytes(8 * MIB, "first"))
+    with open(second, "wb") as f:
+        f.write(seeded_bytes(2 * MIB, "second"))
+        f.truncate(8 * MIB)
+    with loop_device(os.path.join(tmp, "backing"), 8 * MIB, dirty=False) as device:
+        args = ("copy", "--target-is-zero", "--checksum")
+        done = lazydisk.run(*args, checksum(second), first, device)
+        assert done.returncode == 6
+        lazydisk.ok(*args, checksum(second), second, device)
+        assert_disk(device, second)
+
+
 def test_a_device_too_small_is_not_touched(lazydisk, images, tmp):
     backing = os.path.join(tmp, "backing")
     with loop_device(backing, 8 * MIB) as device:
@@ -149,6 +167,48 @@ def test_a_mounted_device_is_not_touched(lazydisk, images, tmp):
         finally:
             run("umount", point)
         assert run("fsck.ext4", "-n", "-f", device)
+
+
+def test_a_read_only_device_is_refused_as_such(lazydisk, images, tmp):
+    with loop_device(os.path.join(tmp, "backing"), 300 * MIB, dirty=False) as device:
+        run("blockdev", "--setro", device)
+        try:
+            done = lazydisk.run("copy", images.variant("plain"), device)
+        finally:
+            run("blockdev", "--setrw", device)
+        assert done.returncode == 5
+        assert f"{device} is read-only" in one_line(done.stderr)
+
+
+@pytest.mark.parametrize("where", ["", "group/"])
+def test_a_device_whose_name_is_misspelt_becomes_no_file(lazydisk, images, request, where):
+    target = f"/dev/{where}lazydisk-test-{os.getpid()}"
+    if where and not os.path.isdir(os.path.dirname(target)):
+        os.mkdir(os.path.dirname(target))
+        request.addfinalizer(lambda: os.rmdir(os.path.dirname(target)))
+    done = lazydisk.run("copy", images.variant("plain"), target)
+    assert done.returncode == 5
+    assert "no such device" in one_line(done.stderr)
+    assert not os.path.lexists(target)
+
+
+def test_neither_file_nor_device_is_told_so(lazydisk, images):
+    """Also where standard input is the same."""
+    done = lazydisk.run("copy", images.variant("plain"), "/dev/null", stdin=subprocess.DEVNULL)
+    assert done.returncode == 5
+    assert "neither a regular file nor a block device" in one_line(done.stderr)
+
+
+def test_a_script_may_hold_the_target_open(lazydisk, images, tmp):
+    """As flock(1) does, to keep others away."""
+    with loop_device(os.path.join(tmp, "backing"), 300 * MIB) as device:
+        lock = os.open(device, os.O_RDONLY)
+        try:
+            done = lazydisk.run("copy", images.variant("plain"), device, pass_fds=(lock,))
+        finally:
+            os.close(lock)
+        assert done.returncode == 0, done.stderr
+        assert_disk(device, images.raw, 300 * MIB)
 
 
 def test_the_file_behind_a_loop_device_is_refused(lazydisk, images, tmp):
@@ -258,6 +318,8 @@ def test_progress_for_programs_is_json(lazydisk, images, nginx, tmp):
     lines = [json.loads(line) for line in done.stdout.splitlines()]
     assert lines[-1]["phase"] == "done"
     assert lines[-1]["done"] == lines[-1]["total"] > 0
+    average = lines[-1]["done"] / lines[-1]["elapsed_s"]
+    assert lines[-1]["rate"] == pytest.approx(average, rel=0.1)
     assert all(line["done"] <= line["total"] for line in lines)
     assert_same(target, images.raw)
 
@@ -338,10 +400,12 @@ def test_ten_kills_cost_little(lazydisk, images, nginx, tmp, kind):
     source = noise_image(images)
     size = os.stat(source).st_size
     with contextlib.ExitStack() as stack:
-        target = os.path.join(tmp, "disk.img")
+        # In memory: what a busy disk has not taken yet is lost to a kill, and not what is counted.
+        memory = stack.enter_context(tempfile.TemporaryDirectory(dir="/dev/shm"))
+        target = os.path.join(memory, "disk.img")
         if kind == "device":
             target = stack.enter_context(
-                loop_device(os.path.join(tmp, "backing"), size + 5 * MIB))
+                loop_device(os.path.join(memory, "backing"), size + 5 * MIB))
         args = ["--rate", "14Mi", nginx.url(source), target]
         _, begin = sent(nginx)
         chance = random.Random(7)
@@ -501,6 +565,51 @@ def test_a_wrong_checksum_leaves_nothing_to_boot(lazydisk, images, nginx, tmp, k
         assert not os.path.exists(target + ".lazydisk")
 
 
+def half_copied(lazydisk, bad, target, data, checksum_):
+    """A copy with a checksum that was killed on its way: its source."""
+    url = bad.file("/noise.raw", data, etag='"one"')
+    process = Killed(lazydisk, "--rate", "8Mi", "--checksum", checksum_, url, target).process
+
+    def journal():
+        try:
+            return os.stat(target + ".lazydisk").st_size
+        except FileNotFoundError:
+            return 0
+    wait_for(lambda: journal() > 600, 20, "the journal")
+    process.kill()
+    process.communicate(timeout=20)
+    assert pread(target, MIB, 0) in (bytes(MIB), b"")
+    return url
+
+
+@pytest.mark.parametrize("change", ["none", "target", "checksum"])
+def test_a_copy_with_a_checksum_is_continued(lazydisk, bad, tmp, change):
+    data = seeded_bytes(40 * MIB, 1)
+    right = "sha256:" + hashlib.sha256(data).hexdigest()
+    target = os.path.join(tmp, "disk.img")
+    url = half_copied(lazydisk, bad, target, data, right)
+    bad.forget()
+    if change == "target":
+        with open(target, "r+b") as f:
+            f.seek(4 * MIB)
+            f.write(b"changed")
+    if change == "checksum":
+        done = lazydisk.run("copy", "--checksum", "sha256:" + "0" * 64, url, target)
+        assert done.returncode == 6 and right[7:] in done.stderr, done.stderr
+        assert pread(target, MIB, 0) == bytes(MIB) and data[:MIB] != bytes(MIB)
+        assert not os.path.exists(target + ".lazydisk")
+        assert bad.bytes_sent("/noise.raw") < 36 * MIB
+        return
+    done = lazydisk.run("copy", "--verify", "--checksum", right, url, target)
+    assert done.returncode == 0, done.stderr
+    assert ("changed" in done.stderr) == (change == "target")
+    found = float(re.search(r"([\d.]+) MiB found done", done.stderr).group(1))
+    assert 2.9 < found < 3.1 if change == "target" else found > 6
+    assert bad.bytes_sent("/noise.raw") < (42 - found) * MIB
+    assert_bytes(pread(target, len(data), 0), data)
+    assert not os.path.exists(target + ".lazydisk")
+
+
 @pytest.mark.parametrize("text", ["sha256", "sha256:", "sha256:12", "crc32:12345678",
                                   "sha256:" + "g" * 64, "md5:" + "0" * 33])
 def test_what_is_no_checksum_is_a_usage_error(lazydisk, images, tmp, text):
@@ -509,3 +618,19 @@ def test_what_is_no_checksum_is_a_usage_error(lazydisk, images, tmp, text):
     assert done.returncode == 2
     assert "--checksum" in one_line(done.stderr)
     assert not os.path.exists(target)
+
+
+def test_a_checksum_is_of_what_the_cache_gives(lazydisk, bad):
+    """Not of what the server would give now."""
+    right = seeded_bytes(3 * MIB, "right")
+    lie = right[:MIB] + b"?" + right[MIB + 1:]
+    url = bad.file("/disk.img", lie, etag='"one"')
+    with lazydisk.mounted(url) as mount:
+        assert_bytes(pread(mount.image(), len(lie), 0), lie)
+    bad.change("/disk.img", data=right)
+    target = os.path.join(lazydisk.directory, "copied.raw")
+    options = ["--cache-dir", lazydisk.cache, "--checksum",
+               "sha256:" + hashlib.sha256(right).hexdigest(), "--force", url, target]
+    assert lazydisk.run("copy", *options).returncode == 6
+    lazydisk.ok("copy", *options)  # what was wrong is not kept
+    assert_bytes(pread(target, len(right), 0), right)

@@ -163,8 +163,72 @@ static void an_odd_end_belongs_to_the_last_unit(void **state)
 	assert_int_equal(p.count, 2);
 	assert_unit(&p, 1, false, HALVES(2), 512);
 	assert_int_equal(copy_plan_add_tail(&p, HALVES(2) + 512, HALVES(8), NULL), 0);
-	assert_unit(&p, 2, true, HALVES(2) + 512, HALVES(6) - 512);
+	assert_unit(&p, 0, true, HALVES(2) + 512, HALVES(6) - 512);
+	assert_unit(&p, 1, false, 0, HALVES(2));
+	assert_unit(&p, 2, false, HALVES(2), 512);
+	assert_int_equal(p.zeros, 1);
 	assert_complete(&p, HALVES(8));
+	copy_plan_clear(&p);
+}
+
+static void the_tail_comes_behind_the_zeros_of_the_image(void **state)
+{
+	const struct extent x[] = {
+		{ .offset = 0, .length = HALVES(4), .allocated = true, .host = HALVES(1) },
+		{ .offset = HALVES(4), .length = HALVES(2), .zero = true, .host = EXTENT_NO_HOST },
+	};
+	struct copy_plan p;
+
+	(void)state;
+	make(x, ARRAY_SIZE(x), &p);
+	assert_int_equal(copy_plan_add_tail(&p, HALVES(6), HALVES(6), NULL), 0);
+	assert_int_equal(p.count, 3);
+	assert_int_equal(p.zeros, 1);
+	assert_int_equal(copy_plan_add_tail(&p, HALVES(6), HALVES(9), NULL), 0);
+	assert_int_equal(p.zeros, 2);
+	assert_unit(&p, 0, true, HALVES(4), HALVES(2));
+	assert_unit(&p, 1, true, HALVES(6), HALVES(3));
+	assert_unit(&p, 2, false, 0, HALVES(2));
+	assert_unit(&p, 3, false, HALVES(2), HALVES(2));
+	assert_complete(&p, HALVES(9));
+	copy_plan_clear(&p);
+}
+
+/* Two units in 1.5 of the file, one in a tenth, which is hardly true, and one that is the last. */
+static void compressed_units_cost_what_lies_between_them(void **state)
+{
+	const struct extent x[] = {
+		{ .offset = 0,
+			.length = HALVES(4),
+			.allocated = true,
+			.compressed = true,
+			.host = 4096 },
+		{ .offset = HALVES(4),
+			.length = HALVES(2),
+			.allocated = true,
+			.compressed = true,
+			.host = 4096 + HALVES(3) },
+		{ .offset = HALVES(6),
+			.length = HALVES(2),
+			.allocated = true,
+			.host = 4096 + HALVES(3) + COPY_UNIT / 10 },
+		{ .offset = HALVES(8),
+			.length = HALVES(2),
+			.allocated = true,
+			.compressed = true,
+			.host = HALVES(20) },
+	};
+	struct copy_plan p;
+
+	(void)state;
+	make(x, ARRAY_SIZE(x), &p);
+	assert_int_equal(p.count, 5);
+	assert_int_equal(p.zeros, 0);
+	assert_int_equal(p.units[0].fetch, HALVES(3) / 2);
+	assert_int_equal(p.units[1].fetch, HALVES(3) / 2);
+	assert_int_equal(p.units[2].fetch, COPY_UNIT / 4);
+	assert_int_equal(p.units[3].fetch, COPY_UNIT);
+	assert_int_equal(p.units[4].fetch, COPY_UNIT / 4);
 	copy_plan_clear(&p);
 }
 
@@ -235,6 +299,8 @@ int main(void)
 		cmocka_unit_test(data_come_in_the_order_of_the_file),
 		cmocka_unit_test(a_block_that_begins_with_a_hole_has_the_place_of_its_data),
 		cmocka_unit_test(an_odd_end_belongs_to_the_last_unit),
+		cmocka_unit_test(the_tail_comes_behind_the_zeros_of_the_image),
+		cmocka_unit_test(compressed_units_cost_what_lies_between_them),
 		cmocka_unit_test(data_up_to_a_block_leave_the_hole_behind_it_alone),
 		cmocka_unit_test(a_scattered_block_is_asked_about_once),
 		cmocka_unit_test(sums_tell_contents_apart),

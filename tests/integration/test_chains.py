@@ -1,0 +1,351 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Formats in each other: disks in compressed streams, read, mounted, copied, kept and cut short."""
+
+import errno
+import gzip
+import os
+import struct
+import subprocess
+import tarfile
+import zlib
+
+import pytest
+
+import faults
+from test_copy import loop_device
+from util import KIB, MIB, assert_bytes, assert_same, one_line, pread, run, seeded_bytes, sha256
+
+PACKERS = {
+    "gz": ["gzip", "-1", "--stdout"],
+    "xz": ["xz", "-0", "-T1", "--stdout"],
+    "blocks.xz": ["xz", "-0", "-T2", "--block-size=5MiB", "--stdout"],
+}
+# The disk as it is, and a qcow2 that spans the whole stream.
+MATRIX = [("raw", "gz"), ("zlib", "gz"), ("raw", "xz"), ("plain", "xz"), ("raw", "blocks.xz")]
+
+
+def pack(source, packer, target):
+    with open(source, "rb") as plain, open(target, "wb") as packed:
+        subprocess.run(PACKERS[packer], stdin=plain, stdout=packed, check=True, timeout=60)
+
+
+@pytest.fixture(scope="session", name="packed")
+def fixture_packed(images):
+    """The path of the sample disk as @inside, packed by @packer; made once."""
+    def make(inside, packer):
+        source = images.raw if inside == "raw" else images.variant(inside)
+        path = f"{source}.{packer}"
+        if not os.path.exists(path):
+            pack(source, packer, path)
+        return path
+    return make
+
+
+def members(*parts):
+    """A gzip file of several members: nothing in it says how long it is."""
+    return b"".join(gzip.compress(part, 1) for part in parts)
+
+
+def disk_bytes(size, seed):
+    """No partition table, no zeros at the end: nothing to guess a size from."""
+    return b"\1" + seeded_bytes(size - 1, seed)
+
+
+@pytest.mark.parametrize("inside,packer", MATRIX)
+def test_a_packed_disk_is_mounted_and_the_second_time_at_once(
+        lazydisk, nginx, images, packed, inside, packer):
+    path = packed(inside, packer)
+    with lazydisk.mounted(nginx.url(path)) as mount:
+        assert_bytes(pread(mount.image(), 4096, 2 * MIB), pread(images.raw, 4096, 2 * MIB))
+        assert_same(mount.image(), images.raw)
+        fetched = mount.layer("http")["bytes_fetched"]
+        assert fetched < os.stat(path).st_size * 1.1 + MIB
+    with lazydisk.mounted(nginx.url(path)) as mount:
+        assert_same(mount.image(), images.raw)
+        assert mount.layer("http")["bytes_fetched"] < 300 * KIB
+        assert mount.layer("cache")["present_bytes"] > 0
+    lazydisk.ok("cache", "verify")
+
+
+@pytest.mark.parametrize("inside,packer", MATRIX)
+def test_a_packed_disk_is_copied(lazydisk, nginx, images, packed, tmp, inside, packer):
+    target = os.path.join(tmp, "disk.img")
+    lazydisk.ok("copy", nginx.url(packed(inside, packer)), target)
+    assert_same(target, images.raw)
+    assert os.stat(target).st_blocks * 512 < os.stat(images.raw).st_size
+    assert not os.path.exists(lazydisk.cache)
+    assert sorted(os.listdir(tmp)) == ["disk.img"]
+
+
+@pytest.mark.parametrize("inside,packer", [("raw", "gz"), ("plain", "xz"), ("raw", "blocks.xz")])
+def test_a_packed_disk_goes_onto_a_device(lazydisk, images, packed, tmp, inside, packer):
+    size = os.stat(images.raw).st_size
+    with loop_device(os.path.join(tmp, "back"), size + 3 * MIB) as device:
+        lazydisk.ok("copy", "--verify", packed(inside, packer), device)
+        with open(device, "rb") as got, open(images.raw, "rb") as want:
+            assert_bytes(got.read(size), want.read())
+            assert got.read() == bytes(3 * MIB)
+
+
+@pytest.mark.parametrize("packer", ["gz", "blocks.xz"])
+def test_without_a_cache_directory_it_is_right_too(lazydisk, nginx, images, packed, packer):
+    with lazydisk.mounted("--no-cache", nginx.url(packed("zlib", packer))) as mount:
+        assert_same(mount.image(), images.raw)
+        assert mount.layer("cache")["mode"] == "memory"
+    assert not os.path.exists(lazydisk.cache)
+
+
+@pytest.mark.parametrize("packer", ["gz", "xz"])
+def test_what_was_decoded_before_a_crash_is_good(lazydisk, nginx, images, packed, packer):
+    url = nginx.url(packed("raw", packer))
+    mount = lazydisk.start(url)
+    assert_bytes(pread(mount.image(), MIB, 10 * MIB), pread(images.raw, MIB, 10 * MIB))
+    mount.crash()
+    with lazydisk.mounted(url) as mount:
+        assert mount.layer("cache")["present_bytes"] > MIB
+        assert_same(mount.image(), images.raw)
+
+
+@pytest.mark.parametrize("packer", PACKERS)
+def test_a_stream_that_was_cut_off_gives_errors_and_boots_nowhere(
+        lazydisk, packed, tmp, packer):
+    with open(packed("raw", packer), "rb") as f:
+        whole = f.read()
+    path = os.path.join(tmp, f"cut.raw.{packer}")
+    with open(path, "wb") as f:
+        f.write(whole[:len(whole) * 2 // 3])
+    target = os.path.join(tmp, "disk.img")
+    done = lazydisk.run("copy", path, target)
+    assert done.returncode == 4
+    assert "Traceback" not in done.stderr and one_line(done.stderr)
+    if os.path.exists(target):
+        assert pread(target, MIB, 0).strip(b"\0") == b""
+
+
+def test_a_stream_whose_checksum_is_wrong_boots_nowhere(lazydisk, tmp):
+    data = bytearray(members(disk_bytes(5 * MIB, "crc")))
+    data[-8] ^= 1
+    path = os.path.join(tmp, "wrong.raw.gz")
+    with open(path, "wb") as f:
+        f.write(data)
+    target = os.path.join(tmp, "disk.img")
+    done = lazydisk.run("copy", path, target)
+    assert done.returncode == 4
+    assert pread(target, MIB, 0).strip(b"\0") == b""
+
+
+# a size that nothing tells
+
+@pytest.fixture(name="several")
+def fixture_several(tmp):
+    parts = [disk_bytes(3 * MIB, "a"), disk_bytes(2 * MIB + 512, "b"), disk_bytes(MIB, "c")]
+    path = os.path.join(tmp, "several.raw.gz")
+    with open(path, "wb") as f:
+        f.write(members(*parts))
+    return path, b"".join(parts)
+
+
+def provisional(mount):
+    return os.getxattr(mount.image(), "user.lazydisk.size").decode()
+
+
+def test_a_size_is_final_once_the_end_was_seen_and_never_wrong(lazydisk, several):
+    path, data = several
+    mount = lazydisk.start(path)
+    assert "assumed" in mount.stderr()
+    shown = os.stat(mount.image()).st_size
+    assert shown != len(data)
+    assert provisional(mount) == "provisional"
+    with pytest.raises(OSError) as caught:
+        with open(mount.image(), "rb") as f:
+            while f.read(MIB):
+                pass
+    assert caught.value.errno == errno.EIO
+    known = min(shown, len(data)) - 1
+    assert_bytes(pread(mount.image(), known // 4096 * 4096, 0), data[:known // 4096 * 4096])
+    assert str(len(data)) in provisional(mount)
+    assert mount.layer("raw")["final_size"] == len(data)
+    assert str(len(data)) in lazydisk.ok("status", mount.point)
+    mount.umount()
+    with lazydisk.mounted(path) as mount:
+        assert provisional(mount) == "final"
+        assert os.stat(mount.image()).st_size == len(data)
+        with open(mount.image(), "rb") as f:
+            assert_bytes(f.read(), data)
+
+
+def test_a_size_may_be_given(lazydisk, several):
+    path, data = several
+    mount = lazydisk.start("--size", len(data), path)
+    assert mount.stderr() == ""
+    with open(mount.image(), "rb") as f:
+        assert_bytes(f.read(), data)
+    assert provisional(mount) == "final"
+    mount.umount()
+
+
+def test_a_copy_finds_out_how_large_the_disk_is(lazydisk, several, tmp):
+    path, data = several
+    target = os.path.join(tmp, "disk.img")
+    for options in (["--verify"], ["--preallocation", "full"], ["--size", "8Mi"]):
+        lazydisk.ok("copy", *options, path, target)
+        with open(target, "rb") as f:
+            assert_bytes(f.read(len(data)), data)
+            assert f.read() == bytes(8 * MIB - len(data) if "8Mi" in options else 0)
+        os.unlink(target)
+
+
+def test_a_target_that_turns_out_too_small_is_named_and_boots_nowhere(lazydisk, several, tmp):
+    path, _ = several
+    with loop_device(os.path.join(tmp, "back"), 4 * MIB) as device:
+        done = lazydisk.run("copy", path, device)
+        assert done.returncode == 5
+        assert "too small" in one_line(done.stderr) and str(4 * MIB) in done.stderr
+        with open(device, "rb") as f:
+            assert f.read(MIB).strip(b"\0") == b""
+
+
+@pytest.mark.slow
+@pytest.mark.limit(180)
+def test_more_than_4_gib_are_more_than_a_trailer_can_say(lazydisk, tmp):
+    end = disk_bytes(MIB, "end")
+    zeros = bytes(64 * MIB)
+    size = 65 * len(zeros) + len(end)
+    path = os.path.join(tmp, "large.raw.gz")
+    flushed = zlib.compressobj(1, zlib.DEFLATED, -15)
+    repeated = flushed.compress(zeros) + flushed.flush(zlib.Z_FULL_FLUSH)
+    last = zlib.compressobj(1, zlib.DEFLATED, -15)
+    crc = 0
+    for _ in range(65):
+        crc = zlib.crc32(zeros, crc)
+    with open(path, "wb") as f:
+        f.write(b"\x1f\x8b\x08" + bytes(6) + b"\xff" + repeated * 65)
+        f.write(last.compress(end) + last.flush())
+        f.write(struct.pack("<II", zlib.crc32(end, crc), size % 2**32))
+    target = os.path.join(tmp, "disk.img")
+    lazydisk.ok("copy", path, target, timeout=120)
+    assert os.stat(target).st_size == size
+    assert os.stat(target).st_blocks * 512 < 2 * MIB
+    assert_bytes(pread(target, MIB, size - MIB), end)
+
+
+# chains
+
+def test_containers_in_containers_are_opened_up_to_a_bound(lazydisk, images, packed, tmp):
+    path = os.path.join(tmp, "deep.raw.gz")
+    with open(packed("zlib", "xz"), "rb") as f:
+        data = f.read()
+    with open(path, "wb") as f:
+        f.write(gzip.compress(data, 1))
+    with lazydisk.mounted(path) as mount:
+        assert_same(mount.image(), images.raw)
+        names = [layer["name"] for layer in mount.status()["images"][0]["layers"]]
+        assert [n for n in names if n != "cache"] == ["qcow2", "xz", "gzip", "file"]
+        assert "qcow2 in xz in gzip" in lazydisk.ok("status", mount.point)
+    for _ in range(3):
+        data = gzip.compress(data, 1)
+    with open(path, "wb") as f:
+        f.write(gzip.compress(data, 1))
+    done = lazydisk.run("info", path)
+    assert done.returncode == 4
+    assert "containers" in one_line(done.stderr)
+
+
+def test_the_chain_may_be_named(lazydisk, images, packed, tmp):
+    path = packed("zlib", "gz")
+    target = os.path.join(tmp, "out")
+    lazydisk.ok("copy", "--format", "gzip+raw", path, target)
+    assert_same(target, images.variant("zlib"))
+    lazydisk.ok("copy", "--force", "--format", "gzip+qcow2", path, target)
+    assert_same(target, images.raw)
+    lazydisk.ok("copy", "--force", "--format", "raw", path, target)
+    assert sha256(target) == sha256(path)
+    assert lazydisk.run("copy", "--format", "raw+gzip", path, target).returncode == 2
+
+
+def test_a_server_without_ranges_is_enough_for_a_stream(lazydisk, bad, packed, images, tmp):
+    with open(packed("raw", "gz"), "rb") as f:
+        data = f.read()
+    url = bad.file("/disk.raw.gz", data, faults=[faults.no_ranges(data)])
+    target = os.path.join(tmp, "disk.img")
+    lazydisk.ok("copy", "--cache-dir", os.path.join(tmp, "c"), url, target)
+    assert_same(target, images.raw)
+
+
+def test_the_checksum_is_of_what_was_downloaded(lazydisk, nginx, packed, images, tmp):
+    path = packed("raw", "gz")
+    target = os.path.join(tmp, "disk.img")
+    lazydisk.ok("copy", "--checksum", "sha256:" + sha256(path), nginx.url(path), target)
+    assert_same(target, images.raw)
+    done = lazydisk.run("copy", "--force", "--checksum", "sha256:" + "0" * 64, nginx.url(path),
+                        target)
+    assert done.returncode == 6
+    assert pread(target, MIB, 0).strip(b"\0") == b""
+
+
+# A stream of each kind whose checksums stand behind what is read.
+STREAMS = [PACKERS["gz"], PACKERS["xz"], PACKERS["blocks.xz"], ["zstd", "-q", "-1", "--check", "-c"]]
+
+
+def inner(kind, noise, tmp):
+    """A file with the disk @noise in it, and something behind that nobody needs to read."""
+    raw, path = os.path.join(tmp, "disk.raw"), os.path.join(tmp, f"disk.{kind}")
+    with open(raw, "wb") as f:
+        f.write(noise)
+    if kind == "tar":
+        with tarfile.open(path, "w") as archive:
+            archive.add(raw, "disk.raw")
+        size = os.stat(path).st_size
+    else:
+        run("qemu-img", "convert", "-f", "raw", "-O", "qcow2", raw, path)
+        size = os.stat(path).st_size // 65536 * 65536
+    with open(path, "ab") as f:
+        f.truncate(size + 3 * MIB)
+    return path
+
+
+@pytest.mark.parametrize("kind", ["qcow2", "tar"])
+@pytest.mark.parametrize("command", STREAMS, ids=["gz", "xz", "blocks.xz", "zst"])
+def test_a_copy_ends_when_all_it_read_is_proven(lazydisk, bad, tmp, kind, command):
+    """What a format needs of a stream may end before the checksum that tells of damage. Until that
+    was seen, there is no beginning of a disk that boots."""
+    noise = seeded_bytes(4 * MIB, f"proof {kind}")
+    source, target = inner(kind, noise, tmp), os.path.join(tmp, "copy.img")
+    with open(source, "rb") as f:
+        data = bytearray(subprocess.run(
+            command, stdin=f, capture_output=True, check=True, timeout=60).stdout)
+    lazydisk.ok("copy", bad.file(f"/whole.{kind}", bytes(data)), target)
+    with open(target, "rb") as f:
+        assert_bytes(f.read(), noise)
+    os.unlink(target)
+    # Noise is stored as it is, so that one byte is another one, and nothing else is.
+    at = data.find(noise[3 * MIB:3 * MIB + 64])
+    assert at > 0
+    data[at] ^= 1
+    done = lazydisk.run("copy", bad.file(f"/damaged.{kind}", bytes(data)), target)
+    assert done.returncode == 4, done.stderr
+    assert one_line(done.stderr)
+    with open(target, "rb") as f:
+        assert not any(f.read(MIB))
+
+
+@pytest.mark.parametrize("cached", [True, False], ids=["cached", "uncached"])
+@pytest.mark.parametrize("command", STREAMS[:2], ids=["gz", "xz"])
+def test_nothing_of_a_damaged_stream_is_taken_for_right_later(lazydisk, bad, tmp, command, cached):
+    """A proxy's damage is not in what it sends the next time, and then there is nothing to prove."""
+    noise = seeded_bytes(4 * MIB, "damage")
+    source, target = inner("qcow2", noise, tmp), os.path.join(tmp, "copy.img")
+    with open(source, "rb") as f:
+        data = bytearray(subprocess.run(
+            command, stdin=f, capture_output=True, check=True, timeout=60).stdout)
+    at = data.find(noise[3 * MIB:3 * MIB + 64])
+    assert at > 0
+    data[at] ^= 1
+    url = bad.file("/disk.qcow2", bytes(data), etag='"one"')
+    args = ["copy", *(["--cache-dir", lazydisk.cache] if cached else []), url, target]
+    assert lazydisk.run(*args).returncode == 4
+    data[at] ^= 1
+    bad.change("/disk.qcow2", data=bytes(data))
+    lazydisk.ok(*args)
+    with open(target, "rb") as f:
+        assert_bytes(f.read(), noise)
