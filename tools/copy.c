@@ -96,7 +96,8 @@ static void choose_options(struct copy *c)
 		c->options.no_cache = true;
 		c->options.cache_size = COPY_MEMORY;
 	}
-	c->options.in_order = true;
+	/* What was changed lies elsewhere, in an order of its own. */
+	c->options.in_order = !c->job->overlay;
 	c->options.readahead_given = true;
 	c->options.readahead = 0;
 }
@@ -123,6 +124,10 @@ static int open_source(struct copy *c, struct err *e)
 	if (r == 0) {
 		r = stack_open_as(c->env, c->job->source, c->job->access, &c->stack, e);
 		c->blame = r < 0 ? exitcode_of_source(r) : EXITCODE_OK;
+	}
+	if (r == 0 && c->job->overlay) {
+		r = stack_add_overlay(c->env, c->stack, c->job->overlay, true, e);
+		c->blame = r < 0 ? exitcode_of_overlay(r) : EXITCODE_OK;
 	}
 	if (r == 0) {
 		r = look_at_source(c, e);

@@ -22,6 +22,7 @@ struct copy_job {
 	const struct options *options;
 	const char *source;
 	const struct stack_access *access; /* what the source alone needs; NULL: see the options */
+	const char *overlay;               /* file of what was written over the source, or NULL */
 	const char *target;
 	uint64_t size; /* of a file target when it is done, bytes; 0: as large as the image. An
 			  image that is larger is refused. A device is always filled to its end. */

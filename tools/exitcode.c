@@ -38,6 +38,20 @@ enum exitcode exitcode_of_mountpoint(int code)
 	return code == -ENOMEM ? EXITCODE_FAILED : EXITCODE_TARGET;
 }
 
+enum exitcode exitcode_of_overlay(int code)
+{
+	switch (-code) {
+	case EBADMSG:
+	case ENOTSUP:
+	case ESTALE:
+		return EXITCODE_IMAGE;
+	case ENOMEM:
+		return EXITCODE_FAILED;
+	default:
+		return EXITCODE_TARGET;
+	}
+}
+
 int exitcode_report(const struct err *e, enum exitcode exitcode)
 {
 	log_error("%s", e->text);

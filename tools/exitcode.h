@@ -24,6 +24,9 @@ enum exitcode exitcode_of_source(int code);
 
 /* @code: met while the filesystem was mounted or unmounted. */
 enum exitcode exitcode_of_mountpoint(int code);
+/* An overlay's file that cannot be used is a target; one that is damaged or of another image is an
+ * image that is unsafe. */
+enum exitcode exitcode_of_overlay(int code);
 
 /* Prints the error @e as one line and returns @exitcode. */
 int exitcode_report(const struct err *e, enum exitcode exitcode);

@@ -29,6 +29,8 @@ static const struct verb verbs[] = {
 		"show what a mount has fetched and how its readers fared", 1, 1, status_run },
 	{ "cache", VERB_CACHE, "list | drop SOURCE | prune --max-size SIZE | verify",
 		"look after what is kept on disk", 1, 2, cache_run },
+	{ "overlay", VERB_OVERLAY, "info FILE | commit [options] FILE TARGET",
+		"look at what was written over an image, or merge the two", 2, 3, overlay_run },
 	{ "volume", VERB_VOLUME, "create --size SIZE --name NAME | list | delete NAME",
 		"make local block volumes: a file, its loop device, its manifest", 1, 2,
 		volume_run },

@@ -176,6 +176,42 @@ static int open_images(struct mount *m, struct err *e)
 	return 0;
 }
 
+/* The one of the @i-th source, or NULL: one for each, or a temporary one for all. */
+static const char *overlay_of(const struct options *o, size_t i)
+{
+	return o->overlay_count ? o->overlays[o->overlay_count == 1 ? 0 : i] : NULL;
+}
+
+static int check_overlays(const struct mount *m, struct err *e)
+{
+	size_t n = m->o->overlay_count;
+
+	if (n == 0 || (n == 1 && strcmp(m->o->overlays[0], OPTIONS_TEMPORARY) == 0)) {
+		return 0;
+	}
+	if (m->o->manifest_count) {
+		return err_set(e, -EINVAL,
+			"with -f, --overlay takes :temp: only, which is for all volumes");
+	}
+	if (n != m->count) {
+		return err_set(e, -EINVAL,
+			"--overlay is given %zu time%s for %zu source%s: give one for each, or "
+			":temp: once for all",
+			n, n == 1 ? "" : "s", m->count, m->count == 1 ? "" : "s");
+	}
+	return 0;
+}
+
+static int add_overlays(struct mount *m, struct err *e)
+{
+	int r = 0;
+
+	for (size_t i = 0; r == 0 && m->o->overlay_count && i < m->count; i++) {
+		r = stack_add_overlay(m->env, m->stacks[i], overlay_of(m->o, i), false, e);
+	}
+	return r;
+}
+
 static int make_filesystem(struct mount *m, struct err *e)
 {
 	CLEANUP_FREE struct fusefs_volume *volumes = calloc(m->count, sizeof(*volumes));
@@ -233,6 +269,10 @@ static int serve(struct mount *m)
 	if (r < 0) {
 		return exitcode_report(&e, exitcode_of_source(r));
 	}
+	r = add_overlays(m, &e);
+	if (r < 0) {
+		return exitcode_report(&e, exitcode_of_overlay(r));
+	}
 	r = make_filesystem(m, &e);
 	if (r == 0) {
 		hold_signals(true);
@@ -282,6 +322,9 @@ static int prepare(struct mount *m, int *ret_exit, struct err *e)
 	int r = name_sources(m, e);
 
 	*ret_exit = EXITCODE_USAGE;
+	if (r == 0) {
+		r = check_overlays(m, e);
+	}
 	if (r == 0) {
 		r = mountpoint_check(o->args[o->arg_count - 1], &m->mountpoint, e);
 		*ret_exit = EXITCODE_TARGET;

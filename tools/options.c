@@ -22,6 +22,7 @@ enum kind {
 	KIND_RETRY,    /* "hard" or a number: retry_hard, tries */
 	KIND_LOG,      /* "text" or "json": log_format */
 	KIND_NAMES,    /* appended to names */
+	KIND_OVERLAYS, /* appended to overlays */
 	KIND_MANIFEST, /* appended to manifests */
 };
 
@@ -39,7 +40,8 @@ enum group {
 static const char *const group_title[] = { "Mount", "Copy", "Volume", "Manifests", "Source",
 	"Cache", "General" };
 
-#define READS_SOURCE    (VERB_MOUNT | VERB_INFO | VERB_MAP | VERB_COPY)
+#define READS_SOURCE    (VERB_MOUNT | VERB_INFO | VERB_MAP | VERB_COPY | VERB_OVERLAY)
+#define FILLS_TARGET    (VERB_COPY | VERB_OVERLAY)
 #define TAKES_MANIFESTS (VERB_COPY | VERB_MOUNT)
 #define ALL_VERBS       (~0U)
 
@@ -65,24 +67,26 @@ static const struct option_row {
 		"let other users read the files" },
 	{ "readahead", 0, KIND_QUANTITY, FIELD(readahead), FIELD(readahead_given), "SIZE",
 		VERB_MOUNT, GROUP_MOUNT, "fetch at most SIZE ahead of a reader; 0: nothing" },
+	{ "overlay", 0, KIND_OVERLAYS, NO_FIELD, NO_FIELD, "FILE", VERB_MOUNT, GROUP_MOUNT,
+		"make it writable, changes go to FILE, or :temp:" },
 
 	{ "size", 0, KIND_QUANTITY, FIELD(content_size), FIELD(content_size_given), "SIZE",
 		VERB_MOUNT | VERB_INFO | VERB_MAP, GROUP_SOURCE,
 		"how large the disk in a compressed file is" },
-	{ "size", 0, KIND_QUANTITY, FIELD(size), FIELD(size_given), "SIZE", VERB_COPY, GROUP_COPY,
-		"make a file SIZE large, zeros behind the disk" },
-	{ "preallocation", 0, KIND_TEXT, FIELD(preallocation), NO_FIELD, "MODE", VERB_COPY,
+	{ "size", 0, KIND_QUANTITY, FIELD(size), FIELD(size_given), "SIZE", FILLS_TARGET,
+		GROUP_COPY, "make a file SIZE large, zeros behind the disk" },
+	{ "preallocation", 0, KIND_TEXT, FIELD(preallocation), NO_FIELD, "MODE", FILLS_TARGET,
 		GROUP_COPY, "off, falloc (reserve all) or full (write all)" },
-	{ "target-is-zero", 0, KIND_FLAG, FIELD(target_is_zero), NO_FIELD, NULL, VERB_COPY,
+	{ "target-is-zero", 0, KIND_FLAG, FIELD(target_is_zero), NO_FIELD, NULL, FILLS_TARGET,
 		GROUP_COPY, "the target reads as zeros: write only data" },
-	{ "verify", 0, KIND_FLAG, FIELD(verify), NO_FIELD, NULL, VERB_COPY, GROUP_COPY,
+	{ "verify", 0, KIND_FLAG, FIELD(verify), NO_FIELD, NULL, FILLS_TARGET, GROUP_COPY,
 		"read the target back and compare" },
-	{ "force", 0, KIND_FLAG, FIELD(force), NO_FIELD, NULL, VERB_COPY, GROUP_COPY,
+	{ "force", 0, KIND_FLAG, FIELD(force), NO_FIELD, NULL, FILLS_TARGET, GROUP_COPY,
 		"replace a file that exists" },
-	{ "progress", 0, KIND_TEXT, FIELD(progress), NO_FIELD, "HOW", VERB_COPY, GROUP_COPY,
+	{ "progress", 0, KIND_TEXT, FIELD(progress), NO_FIELD, "HOW", FILLS_TARGET, GROUP_COPY,
 		"auto, plain, json or none" },
-	{ "rate", 0, KIND_QUANTITY, FIELD(rate), FIELD(rate_given), "SIZE", VERB_COPY, GROUP_COPY,
-		"read at most SIZE a second" },
+	{ "rate", 0, KIND_QUANTITY, FIELD(rate), FIELD(rate_given), "SIZE", FILLS_TARGET,
+		GROUP_COPY, "read at most SIZE a second" },
 
 	{ "size", 0, KIND_QUANTITY, FIELD(size), FIELD(size_given), "SIZE", VERB_VOLUME,
 		GROUP_VOLUME, "create: how large it is, like 2Gi" },
@@ -149,8 +153,8 @@ static const struct option_row {
 		GROUP_CACHE, "prune: what may stay" },
 
 	{ "json", 0, KIND_FLAG, FIELD(json), NO_FIELD, NULL,
-		VERB_INFO | VERB_MAP | VERB_STATUS | VERB_CACHE | VERB_VOLUME, GROUP_GENERAL,
-		"print JSON, for programs" },
+		VERB_INFO | VERB_MAP | VERB_STATUS | VERB_CACHE | VERB_VOLUME | VERB_OVERLAY,
+		GROUP_GENERAL, "print JSON, for programs" },
 	{ "log-format", 0, KIND_LOG, NO_FIELD, NO_FIELD, "text|json", ALL_VERBS, GROUP_GENERAL,
 		"messages as lines of text (default) or of JSON" },
 	{ "verbose", 'v', KIND_FLAG, FIELD(verbose), NO_FIELD, NULL, ALL_VERBS, GROUP_GENERAL,
@@ -246,6 +250,18 @@ static int append(char ***list, size_t *count, const char *value, struct err *e)
 	return 0;
 }
 
+static int append_overlay(struct options *o, const char *value, struct err *e)
+{
+	CLEANUP_FREE char *path = NULL;
+	int r;
+
+	if (strcmp(value, OPTIONS_TEMPORARY) == 0) {
+		return append(&o->overlays, &o->overlay_count, value, e);
+	}
+	r = set_path(&path, value, e);
+	return r < 0 ? r : append(&o->overlays, &o->overlay_count, path, e);
+}
+
 /* "-f a.yaml b.yaml": the words are manifests, too, but for the mountpoint. */
 static int take_manifests(const struct verb *verb, struct options *o, struct err *e)
 {
@@ -285,6 +301,8 @@ static int set_option(
 		return set_log_format(o, value, e);
 	case KIND_NAMES:
 		return append(&o->names, &o->name_count, value, e);
+	case KIND_OVERLAYS:
+		return append_overlay(o, value, e);
 	case KIND_MANIFEST:
 		return append(&o->manifests, &o->manifest_count, value, e);
 	}
@@ -499,6 +517,7 @@ void options_clear(struct options *o)
 		}
 	}
 	free_list(o->names, o->name_count);
+	free_list(o->overlays, o->overlay_count);
 	free_list(o->manifests, o->manifest_count);
 	*o = (struct options){ 0 };
 }

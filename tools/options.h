@@ -16,6 +16,9 @@
 #include "core/log.h"
 #include "tools/verb.h"
 
+/* What --overlay takes instead of a file: changes are forgotten with the mount. */
+#define OPTIONS_TEMPORARY ":temp:"
+
 /* Strings are owned by the struct; NULL or 0 means not given. Paths are absolute, so that they
  * survive a change of directory. */
 struct options {
@@ -63,6 +66,8 @@ struct options {
 	bool allow_other;
 	char **names; /* of --name, in order */
 	size_t name_count;
+	char **overlays; /* of --overlay, in order: absolute paths or OPTIONS_TEMPORARY */
+	size_t overlay_count;
 
 	/* copy and volume */
 	bool size_given;

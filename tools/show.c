@@ -264,8 +264,26 @@ static void show_cache(FILE *out, const json_t *cache)
 	}
 }
 
+static void show_overlay(FILE *out, const json_t *overlay)
+{
+	const char *file = text(overlay, "file");
+	char a[RENDER_MAX];
+	char b[RENDER_MAX];
+	char c[RENDER_MAX];
+
+	line(out, "changes", "in %s", *file ? file : "a temporary file: forgotten with the mount");
+	line(out, "written", "%s of %s, zeroed %s",
+		render_size(number(overlay, "present_bytes"), a),
+		render_size(number(overlay, "size"), b),
+		render_size(number(overlay, "zero_bytes"), c));
+	line(out, "this mount", "%s in %" PRIu64 " writes, %" PRIu64 " flushes",
+		render_size(number(overlay, "bytes_written"), a), number(overlay, "writes"),
+		number(overlay, "flushes"));
+}
+
 void show_status(FILE *out, const json_t *image)
 {
+	const json_t *overlay = show_layer(image, "overlay");
 	const json_t *cache = show_layer(image, "cache");
 	const json_t *http = show_layer(image, "http");
 	char a[RENDER_MAX];
@@ -276,6 +294,9 @@ void show_status(FILE *out, const json_t *image)
 	line(out, "size", "%s", render_size(number(image, "size"), a));
 	show_size_note(out, image);
 	show_chain(out, image);
+	if (overlay) {
+		show_overlay(out, overlay);
+	}
 	if (cache) {
 		show_cache(out, cache);
 	}

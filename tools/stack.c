@@ -8,6 +8,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "cache/overlay.h"
 #include "core/cleanup.h"
 #include "core/log.h"
 #include "tools/cache_image.h"
@@ -440,6 +441,47 @@ int stack_open_as(struct stack_env *env, const char *source, const struct stack_
 	}
 	*ret = stack;
 	return 0;
+}
+
+/* Beside what is cached, if there is room for that; else where temporary files lie that are too
+ * large for memory. */
+static int temporary_dir(const struct options *o, char **ret, struct err *e)
+{
+	CLEANUP_FREE char *dir = NULL;
+	const char *tmp = getenv("TMPDIR");
+	int r = o->no_cache ? 0 : stack_cache_dir(o, &dir, e);
+
+	if (r < 0) {
+		return r;
+	}
+	if (dir && access(dir, W_OK | X_OK) < 0) {
+		free(dir);
+		dir = NULL;
+	}
+	*ret = dir ? TAKE_PTR(dir) : strdup(tmp && *tmp ? tmp : "/var/tmp");
+	return *ret ? 0 : err_set(e, -ENOMEM, "out of memory");
+}
+
+int stack_add_overlay(struct stack_env *env, struct stack *stack, const char *overlay,
+	bool existing, struct err *e)
+{
+	CLEANUP_FREE char *dir = NULL;
+	struct overlay_opts opts = { .source = stack->source, .existing = existing };
+	int r = 0;
+
+	if ((stack->disk->flags & IMAGE_SIZE_PROVISIONAL) && !env->o->content_size_given) {
+		return err_set(e, -ENOTSUP,
+			"%s: how large the disk is shows only when all of it was decoded, and an "
+			"overlay has to know: give --size, or read the disk to its end once",
+			stack->source);
+	}
+	if (strcmp(overlay, OPTIONS_TEMPORARY) == 0) {
+		r = temporary_dir(env->o, &dir, e);
+		opts.dir = dir;
+	} else {
+		opts.path = overlay;
+	}
+	return r < 0 ? r : overlay_open(&opts, stack->disk, &stack->image, e);
 }
 
 static void find_wrong(struct stack *stack)

@@ -5,6 +5,7 @@
  *
  *	local file:	format > file
  *	remote:		format > cache > http
+ *	writable:	overlay > either of them
  *	compressed:	format > cache > decoder > ...
  *	in an archive:	format > tar > ...
  *	docker://:	format > tar > [cache > decoder >] cache > blob
@@ -39,7 +40,7 @@ void stack_env_close(struct stack_env *env);
 struct stack {
 	bool local;            /* its bytes are on this machine */
 	struct image *image;   /* the disk; owned */
-	struct image *disk;    /* the same */
+	struct image *disk;    /* without the overlay: the same, or the layer below it */
 	struct image *digest;  /* the layer in it that computes a digest, or NULL */
 	char *source;          /* to show: without credentials */
 	struct image *cached;  /* the layer in it that is the cache, or NULL */
@@ -69,6 +70,12 @@ int stack_open(struct stack_env *env, const char *source, struct stack **ret, st
 /* The same, with what @source alone needs; NULL: what the options say. */
 int stack_open_as(struct stack_env *env, const char *source, const struct stack_access *access,
 	struct stack **ret, struct err *e);
+
+/* Makes the disk of @stack writable: what is written goes into the file @overlay, which with
+ * @existing must be there already, or is forgotten when it is OPTIONS_TEMPORARY. Errors as of
+ * overlay_open(); the stack is as it was then. */
+int stack_add_overlay(struct stack_env *env, struct stack *stack, const char *overlay,
+	bool existing, struct err *e);
 
 /* Says so when the size of the disk is only assumed. */
 void stack_warn_of_size(const struct stack *stack);

@@ -18,6 +18,7 @@ enum verb_bit {
 	VERB_CACHE = 1U << 5,
 	VERB_COPY = 1U << 6,
 	VERB_VOLUME = 1U << 7,
+	VERB_OVERLAY = 1U << 8,
 };
 
 struct options;
@@ -40,5 +41,6 @@ int status_run(const struct options *o);
 int cache_run(const struct options *o);
 int copy_verb_run(const struct options *o);
 int volume_run(const struct options *o);
+int overlay_run(const struct options *o);
 
 #endif

@@ -80,6 +80,26 @@ static void a_relative_path_becomes_absolute(void **state)
 	options_clear(&o);
 }
 
+static void overlays_are_paths_or_temporary(void **state)
+{
+	char words[512];
+	struct options o;
+	struct err e = { 0 };
+
+	(void)state;
+	assert_int_equal(parse(&mount_verb, "mount --overlay :temp: --overlay /x/o --overlay o", &o,
+				 words, &e),
+		0);
+	assert_int_equal(o.overlay_count, 3);
+	assert_string_equal(o.overlays[0], ":temp:");
+	assert_string_equal(o.overlays[1], "/x/o");
+	assert_int_equal(o.overlays[2][0], '/');
+	options_clear(&o);
+	assert_int_equal(parse(&mount_verb, "mount --overlay=", &o, words, &e), -EINVAL);
+	assert_non_null(strstr(e.text, "--overlay"));
+	options_clear(&o);
+}
+
 static void the_last_of_two_values_counts(void **state)
 {
 	char words[512];
@@ -121,7 +141,7 @@ static void a_wrong_option_is_named_and_its_value_is_not(void **state)
 		{ &mount_verb, "mount --insec a b", "unknown option '--insec'" },
 		{ &mount_verb, "mount -x a b", "unknown option '-x'" },
 		{ &mount_verb, "mount -vx a b", "unknown option '-x'" },
-		{ &mount_verb, "mount --overlay=geheim a b", "unknown option '--overlay'" },
+		{ &mount_verb, "mount --overlays=geheim a b", "unknown option '--overlays'" },
 		{ &mount_verb, "mount --foreground=geheim a b", "'--foreground' takes no value" },
 		{ &mount_verb, "mount a b --cacert", "'--cacert' needs a value" },
 		{ &mount_verb, "mount --json a b", "mount takes no option '--json'" },
@@ -327,6 +347,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(every_kind_of_value_arrives),
 		cmocka_unit_test(a_relative_path_becomes_absolute),
+		cmocka_unit_test(overlays_are_paths_or_temporary),
 		cmocka_unit_test(the_last_of_two_values_counts),
 		cmocka_unit_test(words_behind_two_dashes_are_arguments),
 		cmocka_unit_test(a_wrong_option_is_named_and_its_value_is_not),

@@ -152,6 +152,28 @@ static void status_tells_what_was_fetched_and_how_long_readers_waited(void **sta
 	free(text);
 }
 
+static void status_tells_where_changes_go_and_how_many_there_are(void **state)
+{
+	static const char overlay[] =
+		"{\"name\": \"a.raw\", \"layers\": [{\"name\": \"overlay\", \"size\": 1048576,"
+		" \"file\": \"%s\", \"present_bytes\": 65536, \"zero_bytes\": 4096,"
+		" \"writes\": 5, \"bytes_written\": 8192, \"flushes\": 3}]}";
+	char json[512];
+	char *text;
+
+	(void)state;
+	snprintf(json, sizeof(json), overlay, "/x/vm.overlay");
+	text = shown(show_status, json);
+	assert_non_null(strstr(text, "in /x/vm.overlay\n"));
+	assert_non_null(strstr(text, "64 KiB of 1 MiB, zeroed 4 KiB\n"));
+	assert_non_null(strstr(text, "8 KiB in 5 writes, 3 flushes\n"));
+	free(text);
+	snprintf(json, sizeof(json), overlay, "");
+	text = shown(show_status, json);
+	assert_non_null(strstr(text, "forgotten with the mount"));
+	free(text);
+}
+
 static void info_tells_the_facts_of_each_layer_and_no_counters(void **state)
 {
 	char *text = shown(show_info, remote);
@@ -197,6 +219,11 @@ static void errors_of_sources_have_their_exit_codes(void **state)
 	assert_int_equal(exitcode_of_mountpoint(-EBUSY), 5);
 	assert_int_equal(exitcode_of_mountpoint(-ENODEV), 5);
 	assert_int_equal(exitcode_of_mountpoint(-ENOMEM), 1);
+	assert_int_equal(exitcode_of_overlay(-EBUSY), 5);
+	assert_int_equal(exitcode_of_overlay(-EINVAL), 5);
+	assert_int_equal(exitcode_of_overlay(-EBADMSG), 4);
+	assert_int_equal(exitcode_of_overlay(-ESTALE), 4);
+	assert_int_equal(exitcode_of_overlay(-ENOMEM), 1);
 }
 
 int main(void)
@@ -207,6 +234,7 @@ int main(void)
 		cmocka_unit_test(layers_become_objects_in_their_order),
 		cmocka_unit_test(an_image_tells_its_name_source_size_and_layers),
 		cmocka_unit_test(status_tells_what_was_fetched_and_how_long_readers_waited),
+		cmocka_unit_test(status_tells_where_changes_go_and_how_many_there_are),
 		cmocka_unit_test(info_tells_the_facts_of_each_layer_and_no_counters),
 		cmocka_unit_test(a_status_without_layers_or_numbers_is_shown_all_the_same),
 		cmocka_unit_test(errors_of_sources_have_their_exit_codes),
