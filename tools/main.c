@@ -31,6 +31,8 @@ static const struct verb verbs[] = {
 		"look after what is kept on disk", 1, 2, cache_run },
 	{ "overlay", VERB_OVERLAY, "info FILE | commit [options] FILE TARGET",
 		"look at what was written over an image, or merge the two", 2, 3, overlay_run },
+	{ "trace", VERB_TRACE, "info | export | import | drop SOURCE [FILE]",
+		"look after the records of how machines boot", 2, 3, trace_run },
 	{ "volume", VERB_VOLUME, "create --size SIZE --name NAME | list | delete NAME",
 		"make local block volumes: a file, its loop device, its manifest", 1, 2,
 		volume_run },

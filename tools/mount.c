@@ -12,6 +12,7 @@
 #include "core/log.h"
 #include "core/report.h"
 #include "fusefs/fusefs.h"
+#include "sources/source.h"
 #include "tools/daemonize.h"
 #include "tools/exitcode.h"
 #include "tools/json.h"
@@ -289,6 +290,23 @@ static int serve(struct mount *m)
 	return r < 0 ? exitcode_report(&e, EXITCODE_FAILED) : EXITCODE_OK;
 }
 
+/* What is said of one image, and makes no sense for others. */
+static int check_one_source(const struct mount *m, struct err *e)
+{
+	const struct options *o = m->o;
+	const char *option = o->trace ? "--trace" : o->checksum ? "--checksum" : NULL;
+
+	if (option && m->count != 1) {
+		return err_set(
+			e, -EINVAL, "%s is about one SOURCE, and there are %zu", option, m->count);
+	}
+	if (o->checksum && !source_is_remote(m->sources[0])) {
+		return err_set(e, -EINVAL,
+			"--checksum: mount does not verify a local file: sha256sum and its like do");
+	}
+	return 0;
+}
+
 /* Credentials are those of the Secrets: one password is not sent to all servers. */
 static int name_sources(struct mount *m, struct err *e)
 {
@@ -298,13 +316,16 @@ static int name_sources(struct mount *m, struct err *e)
 	if (!o->manifest_count) {
 		m->sources = o->args;
 		m->count = (size_t)o->arg_count - 1;
-		return mount_names_make(
-			m->sources, m->count, o->names, o->name_count, &m->files, e);
+		r = check_one_source(m, e);
+		return r < 0 ? r
+			     : mount_names_make(
+				       m->sources, m->count, o->names, o->name_count, &m->files, e);
 	}
-	if (o->user || o->secret || o->header_file || o->format || o->member || o->name_count) {
+	if (o->user || o->secret || o->header_file || o->format || o->member || o->name_count ||
+		o->trace || o->checksum) {
 		return err_set(e, -EINVAL,
-			"--user, --secret, --header-file, --format, --member and --name cannot be "
-			"given with -f: the manifests say it for each volume");
+			"--user, --secret, --header-file, --format, --member, --checksum, --trace "
+			"and --name cannot be given with -f: the manifests say it for each volume");
 	}
 	r = mount_manifest_load(o, &m->manifest, e);
 	if (r < 0) {

@@ -18,6 +18,7 @@ enum kind {
 	KIND_PATH,     /* char *, made absolute */
 	KIND_QUANTITY, /* uint64_t, and a bool that says it was given */
 	KIND_SECONDS,  /* unsigned int */
+	KIND_DELAY,    /* the same, 0 being one, and a bool that says it was given */
 	KIND_COUNT,    /* unsigned int, 1 to 64 */
 	KIND_RETRY,    /* "hard" or a number: retry_hard, tries */
 	KIND_LOG,      /* "text" or "json": log_format */
@@ -40,7 +41,7 @@ enum group {
 static const char *const group_title[] = { "Mount", "Copy", "Volume", "Manifests", "Source",
 	"Cache", "General" };
 
-#define READS_SOURCE    (VERB_MOUNT | VERB_INFO | VERB_MAP | VERB_COPY | VERB_OVERLAY)
+#define READS_SOURCE    (VERB_MOUNT | VERB_INFO | VERB_MAP | VERB_COPY | VERB_OVERLAY | VERB_TRACE)
 #define FILLS_TARGET    (VERB_COPY | VERB_OVERLAY)
 #define TAKES_MANIFESTS (VERB_COPY | VERB_MOUNT)
 #define ALL_VERBS       (~0U)
@@ -53,7 +54,7 @@ static const struct option_row {
 	char letter; /* 0: none */
 	enum kind kind;
 	size_t field;
-	size_t given; /* the bool of KIND_QUANTITY */
+	size_t given; /* the bool of KIND_QUANTITY and KIND_DELAY */
 	const char *arg;
 	unsigned int verbs;
 	enum group group;
@@ -69,6 +70,18 @@ static const struct option_row {
 		VERB_MOUNT, GROUP_MOUNT, "fetch at most SIZE ahead of a reader; 0: nothing" },
 	{ "overlay", 0, KIND_OVERLAYS, NO_FIELD, NO_FIELD, "FILE", VERB_MOUNT, GROUP_MOUNT,
 		"make it writable, changes go to FILE, or :temp:" },
+	{ "trace", 0, KIND_PATH, FIELD(trace), NO_FIELD, "FILE", VERB_MOUNT, GROUP_MOUNT,
+		"fetch ahead what the boot trace in FILE says" },
+	{ "no-trace", 0, KIND_FLAG, FIELD(no_trace), NO_FIELD, NULL, VERB_MOUNT, GROUP_MOUNT,
+		"neither record nor replay boots" },
+	{ "complete", 0, KIND_FLAG, FIELD(complete), NO_FIELD, NULL, VERB_MOUNT, GROUP_MOUNT,
+		"fetch all of the image in the background" },
+	{ "no-complete", 0, KIND_FLAG, FIELD(no_complete), NO_FIELD, NULL, VERB_MOUNT, GROUP_MOUNT,
+		"not even when a third of it was read" },
+	{ "complete-delay", 0, KIND_DELAY, FIELD(complete_delay), FIELD(complete_delay_given),
+		"TIME", VERB_MOUNT, GROUP_MOUNT, "begin that TIME after the mount (30s)" },
+	{ "complete-rate", 0, KIND_QUANTITY, FIELD(complete_rate), FIELD(complete_rate_given),
+		"SIZE", VERB_MOUNT, GROUP_MOUNT, "fetch at most SIZE a second for it" },
 
 	{ "size", 0, KIND_QUANTITY, FIELD(content_size), FIELD(content_size_given), "SIZE",
 		VERB_MOUNT | VERB_INFO | VERB_MAP, GROUP_SOURCE,
@@ -134,8 +147,8 @@ static const struct option_row {
 		"hard: never give up; N: at most N retries" },
 	{ "connections", 0, KIND_COUNT, FIELD(connections), NO_FIELD, "N", READS_SOURCE,
 		GROUP_SOURCE, "at most N connections to one host (32)" },
-	{ "checksum", 0, KIND_TEXT, FIELD(checksum), NO_FIELD, "ALG:HEX", VERB_COPY, GROUP_SOURCE,
-		"what the source must be: sha256:..." },
+	{ "checksum", 0, KIND_TEXT, FIELD(checksum), NO_FIELD, "ALG:HEX", VERB_COPY | VERB_MOUNT,
+		GROUP_SOURCE, "what the source must be: sha256:..." },
 	{ "format", 0, KIND_TEXT, FIELD(format), NO_FIELD, "FORMAT", READS_SOURCE, GROUP_SOURCE,
 		"take the image for FORMAT, do not look at it" },
 	{ "member", 0, KIND_TEXT, FIELD(member), NO_FIELD, "PATH", READS_SOURCE, GROUP_SOURCE,
@@ -153,7 +166,8 @@ static const struct option_row {
 		GROUP_CACHE, "prune: what may stay" },
 
 	{ "json", 0, KIND_FLAG, FIELD(json), NO_FIELD, NULL,
-		VERB_INFO | VERB_MAP | VERB_STATUS | VERB_CACHE | VERB_VOLUME | VERB_OVERLAY,
+		VERB_INFO | VERB_MAP | VERB_STATUS | VERB_CACHE | VERB_VOLUME | VERB_OVERLAY |
+			VERB_TRACE,
 		GROUP_GENERAL, "print JSON, for programs" },
 	{ "log-format", 0, KIND_LOG, NO_FIELD, NO_FIELD, "text|json", ALL_VERBS, GROUP_GENERAL,
 		"messages as lines of text (default) or of JSON" },
@@ -276,6 +290,16 @@ static int take_manifests(const struct verb *verb, struct options *o, struct err
 	return r;
 }
 
+/* Unlike other times, none at all is one. */
+static int set_delay(unsigned int *field, const char *value, struct err *e)
+{
+	if (strcmp(value, "0") == 0 || strcmp(value, "0s") == 0) {
+		*field = 0;
+		return 0;
+	}
+	return quantity_parse_seconds(value, field, e);
+}
+
 static int set_option(
 	struct options *o, const struct option_row *row, const char *value, struct err *e)
 {
@@ -293,6 +317,9 @@ static int set_option(
 		return quantity_parse(value, field_at(o, row->field), e);
 	case KIND_SECONDS:
 		return quantity_parse_seconds(value, field_at(o, row->field), e);
+	case KIND_DELAY:
+		*(bool *)field_at(o, row->given) = true;
+		return set_delay(field_at(o, row->field), value, e);
 	case KIND_COUNT:
 		return quantity_parse_count(value, 1, 64, field_at(o, row->field), e);
 	case KIND_RETRY:
@@ -476,7 +503,8 @@ static int check_paths(const struct options *o, struct err *e)
 	for (size_t i = 0; i < ARRAY_SIZE(rows); i++) {
 		const char *path;
 
-		if (rows[i].kind != KIND_PATH || rows[i].group != GROUP_SOURCE) {
+		if (rows[i].kind != KIND_PATH ||
+			(rows[i].group != GROUP_SOURCE && rows[i].field != FIELD(trace))) {
 			continue;
 		}
 		path = *(char *const *)((const char *)o + rows[i].field);
@@ -497,6 +525,18 @@ int options_check(const struct options *o, struct err *e)
 	if (r == 0 && o->cache_size_given && o->cache_size < MIB(1)) {
 		r = err_set(e, -EINVAL,
 			"--cache-size: less than 1Mi keeps nothing; give --no-cache instead");
+	}
+	if (r == 0 && o->no_trace && o->trace) {
+		r = err_set(e, -EINVAL, "give either --trace or --no-trace");
+	}
+	if (r == 0 && o->no_complete && (o->complete || o->complete_rate_given)) {
+		r = err_set(e, -EINVAL, "give either --complete or --no-complete");
+	}
+	if (r == 0 && o->complete_rate_given && o->complete_rate == 0) {
+		r = err_set(e, -EINVAL, "--complete-rate: 0 completes nothing");
+	}
+	if (r == 0 && o->complete && o->no_cache) {
+		r = err_set(e, -EINVAL, "--complete needs a cache on disk, not --no-cache");
 	}
 	return r < 0 ? r : check_paths(o, e);
 }

@@ -68,6 +68,14 @@ struct options {
 	size_t name_count;
 	char **overlays; /* of --overlay, in order: absolute paths or OPTIONS_TEMPORARY */
 	size_t overlay_count;
+	char *trace; /* a file */
+	bool no_trace;
+	bool complete;
+	bool no_complete;
+	bool complete_delay_given;
+	unsigned int complete_delay; /* seconds */
+	bool complete_rate_given;
+	uint64_t complete_rate; /* bytes a second */
 
 	/* copy and volume */
 	bool size_given;

@@ -281,6 +281,57 @@ static void show_overlay(FILE *out, const json_t *overlay)
 		number(overlay, "flushes"));
 }
 
+static bool is_set(const json_t *object, const char *key)
+{
+	return json_is_true(json_object_get(object, key));
+}
+
+/* What earlier boots were good for, and what is learned from this one. */
+static void show_boots(FILE *out, const json_t *cache)
+{
+	uint64_t boots = number(cache, "trace_boots");
+	uint64_t touched = number(cache, "touched_bytes");
+	char a[RENDER_MAX];
+	char b[RENDER_MAX];
+	char c[RENDER_MAX];
+
+	if (boots > 0) {
+		line(out, "boot trace",
+			"of %" PRIu64 " %s: %s, fetched %s of it%s, read %s of that", boots,
+			boots == 1 ? "boot" : "boots", render_size(number(cache, "trace_bytes"), a),
+			render_size(number(cache, "bytes_replayed"), b),
+			is_set(cache, "replaying") ? " so far" : "",
+			render_size(number(cache, "bytes_foreseen"), c));
+	}
+	if (boots > 0 && touched > 0) {
+		line(out, "this boot", "%s, %s of it foretold%s", render_size(touched, a),
+			render_percent(number(cache, "foretold_bytes"), touched, b),
+			is_set(cache, "tracing") ? "; still recording" : "");
+	} else if (touched > 0) {
+		line(out, "this boot", "%s%s", render_size(touched, a),
+			is_set(cache, "tracing") ? "; still recording" : "");
+	}
+}
+
+static void show_completion(FILE *out, const json_t *cache)
+{
+	const json_t *verified = json_object_get(cache, "verified");
+	const char *state = text(cache, "completion");
+	uint64_t bytes = number(cache, "bytes_completed");
+	char a[RENDER_MAX];
+
+	if (strcmp(state, "no room") == 0) {
+		line(out, "completion", "given up: the cache does not keep all of the image");
+	} else if (bytes > 0 || strcmp(state, "waiting") == 0 || strcmp(state, "done") == 0) {
+		line(out, "completion", "%s, %s fetched for it", state, render_size(bytes, a));
+	}
+	if (verified) {
+		line(out, "checksum", "%s",
+			json_is_true(verified) ? "verified"
+					       : "does not match: reads fail from now on");
+	}
+}
+
 void show_status(FILE *out, const json_t *image)
 {
 	const json_t *overlay = show_layer(image, "overlay");
@@ -299,6 +350,8 @@ void show_status(FILE *out, const json_t *image)
 	}
 	if (cache) {
 		show_cache(out, cache);
+		show_boots(out, cache);
+		show_completion(out, cache);
 	}
 	if (http) {
 		show_network(out, http);

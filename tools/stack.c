@@ -6,12 +6,15 @@
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 #include <unistd.h>
 
 #include "cache/overlay.h"
 #include "core/cleanup.h"
 #include "core/log.h"
+#include "core/rw.h"
 #include "tools/cache_image.h"
+#include "tools/sidecar.h"
 #include "tools/stack_env.h"
 
 static int open_layers(const struct asker *asker, const char *format, unsigned int depth,
@@ -235,6 +238,58 @@ static int add_checksum(
 	return stack_add_digest(env, env->o->checksum, image, e);
 }
 
+/* For the cache: the whole is here, is it what it has to be? */
+static int verify_whole(void *ctx, struct image *whole, struct err *e)
+{
+	const struct stack_env *env = ctx;
+
+	return source_digest_image(whole, env->o->checksum, e);
+}
+
+/* The trace that the user names. What is wrong with it costs time, no bytes. */
+static void replay_file(struct image *cached, const char *path)
+{
+	CLEANUP_FREE char *data = NULL;
+	size_t len = 0;
+	struct err e;
+	int r = rw_read_file(path, CACHE_TRACE_MAX, &data, &len, &e);
+
+	if (r == 0) {
+		r = cache_image_trace(cached, data, len, &e);
+	}
+	if (r < 0) {
+		log_warn("%s: %s: it is ignored", path, e.text);
+	}
+}
+
+int stack_serve(struct stack_env *env, unsigned int depth, struct image *cached, struct err *e)
+{
+	const struct options *o = env->o;
+	struct cache_serve_opts opts = {
+		.no_trace = o->no_trace,
+		.complete = o->complete,
+		.no_complete = o->no_complete,
+		.delay_given = o->complete_delay_given,
+		.delay_s = o->complete_delay,
+		.rate = o->complete_rate,
+	};
+	int r;
+
+	if (!env->serves) {
+		return 0;
+	}
+	if (depth == 0 && o->checksum) {
+		opts.digest = o->checksum;
+		opts.verify = verify_whole;
+		opts.ctx = env;
+	}
+	r = cache_image_serve(cached, &opts, e);
+	if (r == 0 && depth == 0 && o->trace) {
+		replay_file(cached, o->trace);
+	}
+	return r;
+}
+
 /* A version that the cache knows helps to open a source whose server does not answer. */
 static int open_remote(const struct asker *asker, unsigned int depth, struct image **ret,
 	struct blobs **ret_blobs, struct err *e)
@@ -273,8 +328,11 @@ static int open_remote(const struct asker *asker, unsigned int depth, struct ima
 	if (depth == 0) {
 		env->cached = cached;
 	}
-	/* Over the cache: what is compared is what is handed out. */
-	r = add_checksum(env, depth, &image, e);
+	r = stack_serve(env, depth, cached, e);
+	if (r == 0) {
+		/* Over the cache: what is compared is what is handed out. */
+		r = add_checksum(env, depth, &image, e);
+	}
 	if (r == 0) {
 		*ret = TAKE_PTR(image);
 		*ret_blobs = cache_image_blobs(cached);
@@ -384,8 +442,13 @@ static int open_layers(const struct asker *asker, const char *format, unsigned i
 		r = open_format(asker, image, &opts, &disk, e);
 	}
 	if (r == 0) {
-		TAKE_PTR(image);
-		*ret = disk;
+		image = disk;
+		if (depth == 0 && env->serves && env->cached && env->o->checksum) {
+			r = stack_guard(&image, cache_image_check, env->cached, e);
+		}
+	}
+	if (r == 0) {
+		*ret = TAKE_PTR(image);
 	}
 	return r;
 }
@@ -405,6 +468,20 @@ char *stack_display(const char *source)
 int stack_name(const char *source, char **ret, struct err *e)
 {
 	return source_name(source, ret, e);
+}
+
+/* Where nothing is known of earlier boots, somebody may have put it beside the image: on a web
+ * server, where names are places. */
+static struct sidecar *look_beside(const struct asker *asker)
+{
+	struct stack_env *env = asker->env;
+	struct source_opts opts = stack_source_options(env, asker->access);
+
+	if (!env->serves || !env->cached || strncasecmp(asker->source, "http", 4) != 0 ||
+		env->o->trace || env->o->no_trace || cache_image_is_warm(env->cached)) {
+		return NULL;
+	}
+	return sidecar_start(env->net, asker->source, &opts, env->cached);
 }
 
 int stack_open(struct stack_env *env, const char *source, struct stack **ret, struct err *e)
@@ -432,6 +509,7 @@ int stack_open_as(struct stack_env *env, const char *source, const struct stack_
 		stack->disk = stack->image;
 		stack->digest = env->digest;
 		stack->cached = env->cached;
+		stack->sidecar = look_beside(&asker);
 		stack->source = stack_display(source);
 		r = stack->source ? 0 : err_set(e, -ENOMEM, "out of memory");
 	}
@@ -501,11 +579,23 @@ int stack_verify(struct stack *stack, struct err *e)
 	return r;
 }
 
+int stack_import_trace(struct stack *stack, const void *data, size_t len, struct err *e)
+{
+	return stack->cached ? cache_image_trace_import(stack->cached, data, len, e)
+			     : err_set(e, -EINVAL, "%s: boots are recorded of remote images only",
+				       stack->source);
+}
+
 void stack_close(struct stack *stack)
 {
 	if (stack) {
+		sidecar_forget(stack->sidecar);
+		sidecar_push(stack->sidecar, &stack->env->sidecars);
 		if (stack->image) {
 			image_interrupt(stack->image);
+		}
+		if (stack->cached && cache_image_check(stack->cached, NULL) < 0) {
+			find_wrong(stack);
 		}
 		image_close(stack->image);
 		if (stack->wrong && stack->wrong_id) {
@@ -580,6 +670,12 @@ void stack_env_close(struct stack_env *env)
 		}
 		free(env->records);
 		cache_close(env->cache);
+		if (env->sidecars) {
+			net_stop(env->net);
+		}
+		while (env->sidecars) {
+			env->sidecars = sidecar_free(env->sidecars);
+		}
 		net_free(env->net);
 		secret_clear(&env->login);
 		secret_free_headers(env->headers);

@@ -23,6 +23,7 @@
 #include "tools/options.h"
 
 struct stack_env;
+struct sidecar;
 
 /* -EINVAL when @o asks for what no stack can have; asks nobody. */
 int stack_check(const struct options *o, struct err *e);
@@ -31,22 +32,25 @@ int stack_check(const struct options *o, struct err *e);
  * stack_env_close(). -EINVAL and errors of files: the command line is to blame. */
 int stack_env_open(const struct options *o, struct stack_env **ret, struct err *e);
 
-/* The stacks opened from now on are mounted. */
+/* The stacks opened from now on are mounted for machines to boot from: first touches are recorded
+ * and replayed, images complete themselves, as the options say. --checksum is then compared when
+ * all of an image is here. */
 void stack_env_serve(struct stack_env *env);
 
 /* All stacks are closed before. NULL is nothing. */
 void stack_env_close(struct stack_env *env);
 
 struct stack {
-	bool local;            /* its bytes are on this machine */
-	struct image *image;   /* the disk; owned */
-	struct image *disk;    /* without the overlay: the same, or the layer below it */
-	struct image *digest;  /* the layer in it that computes a digest, or NULL */
-	char *source;          /* to show: without credentials */
-	struct image *cached;  /* the layer in it that is the cache, or NULL */
-	char *wrong;           /* stack.c's: the key of what is not to stay in the cache */
-	char *wrong_id;        /* stack.c's: and its id */
-	struct stack_env *env; /* stack.c's */
+	bool local;              /* its bytes are on this machine */
+	struct image *image;     /* the disk; owned */
+	struct image *disk;      /* without the overlay: the same, or the layer below it */
+	struct image *digest;    /* the layer in it that computes a digest, or NULL */
+	char *source;            /* to show: without credentials */
+	struct image *cached;    /* the layer in it that is the cache, or NULL */
+	char *wrong;             /* stack.c's: the key of what is not to stay in the cache */
+	char *wrong_id;          /* stack.c's: and its id */
+	struct stack_env *env;   /* stack.c's */
+	struct sidecar *sidecar; /* stack.c's */
 };
 
 /* What one source needs to be reached. It replaces the credentials and headers of the options; the
@@ -88,6 +92,10 @@ void stack_warn_of_age(const struct stack *stack);
  * has read. Nobody reads the image any more. -ENOKEY, -EBADMSG: they are not, and the cache will
  * not keep them. */
 int stack_verify(struct stack *stack, struct err *e);
+
+/* Puts the record @data of boots in place of what the cache remembers: cache_image_trace_import().
+ */
+int stack_import_trace(struct stack *stack, const void *data, size_t len, struct err *e);
 
 /* Does not wait for transfers under way. NULL is nothing. */
 void stack_close(struct stack *stack);

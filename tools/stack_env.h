@@ -19,7 +19,8 @@ struct stack_env {
 	struct cache *cache;
 	struct image **records; /* of images on this machine; closed after all stacks */
 	size_t record_count;
-	bool serves; /* the stacks are mounted */
+	bool serves;              /* the stacks are mounted */
+	struct sidecar *sidecars; /* of stacks that were closed */
 	/* Of the stack that is being opened, in its chain: */
 	struct image *digest;
 	struct image *cached; /* the user's own image, not a backing file */
@@ -44,6 +45,9 @@ int stack_keep(void *ctx, struct image *decoded, const char *name, struct image 
 
 /* Puts a layer over *image that computes the digest @want: it belongs to the stack. */
 int stack_add_digest(struct stack_env *env, const char *want, struct image **image, struct err *e);
+
+/* @cached is about to be read by whoever mounted it. */
+int stack_serve(struct stack_env *env, unsigned int depth, struct image *cached, struct err *e);
 
 /* --- stack_image.c: images of registries and layouts --- */
 

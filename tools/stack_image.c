@@ -429,6 +429,9 @@ static int settle(struct stack_env *env, struct image **disk, bool remote, struc
 
 	env->digest = env->o->check_digests ? find_layer(*disk, "digest") : NULL;
 	env->cached = remote ? find_layer(*disk, "cache") : NULL;
+	if (env->cached) {
+		r = stack_serve(env, 0, env->cached, e);
+	}
 	return r == 0 && env->cached && env->serves ? stack_guard(disk, NULL, NULL, e) : r;
 }
 

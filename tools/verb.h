@@ -19,6 +19,7 @@ enum verb_bit {
 	VERB_COPY = 1U << 6,
 	VERB_VOLUME = 1U << 7,
 	VERB_OVERLAY = 1U << 8,
+	VERB_TRACE = 1U << 9,
 };
 
 struct options;
@@ -40,6 +41,7 @@ int map_run(const struct options *o);
 int status_run(const struct options *o);
 int cache_run(const struct options *o);
 int copy_verb_run(const struct options *o);
+int trace_run(const struct options *o);
 int volume_run(const struct options *o);
 int overlay_run(const struct options *o);
 

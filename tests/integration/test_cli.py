@@ -109,11 +109,21 @@ def test_a_reader_of_the_output_may_go_away(lazydisk, images):
     assert done.stderr == ""
 
 
+@pytest.mark.parametrize("url, says", [
+    ("http://user:secret@host:99999/x.img", "Port number"), ("https://", "No host"),
+    ("http://[::1/x.img", "IPv6")])
+@pytest.mark.parametrize("verb", ["mount", "copy"])
+def test_what_is_wrong_with_a_url_is_told(lazydisk, tmp, verb, url, says):
+    line = fails(lazydisk, 2, verb, url, tmp)
+    assert says in line and "secret" not in line
+
+
 # mounts
 
 def test_status_and_umount_of_what_is_no_mount_say_so(lazydisk, tmp):
     assert "not a lazydisk mount" in fails(lazydisk, 5, "status", tmp)
-    assert "no such directory" in fails(lazydisk, 5, "status", tmp + "/no")
+    line = fails(lazydisk, 5, "status", tmp + "/no")
+    assert "no such directory" in line and "create" not in line
     assert tmp in fails(lazydisk, 5, "umount", tmp)
     fails(lazydisk, 5, "umount", tmp + "/no")
     assert "/proc" in fails(lazydisk, 5, "umount", "/proc")

@@ -15,7 +15,9 @@ BUILD_SECONDS = 300
 
 
 def quickstart(tmp, *argv):
-    env = dict(os.environ, TMPDIR=tmp, XDG_CACHE_HOME=os.path.join(tmp, "cache"))
+    # A compiler's cache, where one is installed, would be made below XDG_CACHE_HOME, too.
+    env = dict(os.environ, TMPDIR=tmp, XDG_CACHE_HOME=os.path.join(tmp, "cache"),
+               CCACHE_DISABLE="1")
     env.pop("LAZYDISK_CACHE_DIR", None)
     return run(QUICKSTART, *argv, env=env, stdin=subprocess.DEVNULL, timeout=BUILD_SECONDS)
 

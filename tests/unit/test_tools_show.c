@@ -152,6 +152,37 @@ static void status_tells_what_was_fetched_and_how_long_readers_waited(void **sta
 	free(text);
 }
 
+static void status_tells_what_a_trace_was_good_for_and_how_far_completion_is(void **state)
+{
+	char *text = shown(show_status,
+		"{\"layers\": [{\"name\": \"cache\", \"trace_boots\": 3, \"trace_bytes\": 4194304,"
+		" \"bytes_replayed\": 2097152, \"bytes_foreseen\": 1048576, \"replaying\": true,"
+		" \"touched_bytes\": 1048576, \"foretold_bytes\": 786432, \"tracing\": true,"
+		" \"bytes_demanded\": 524288, \"bytes_prefetched\": 3145728,"
+		" \"bytes_wasted\": 65536, \"completion\": \"running\","
+		" \"bytes_completed\": 131072}]}");
+
+	(void)state;
+	assert_non_null(strstr(
+		text, "of 3 boots: 4 MiB, fetched 2 MiB of it so far, read 1 MiB of that\n"));
+	assert_non_null(strstr(text, "1 MiB, 75 % of it foretold; still recording\n"));
+	assert_non_null(strstr(text, "512 KiB, and ahead of that 3 MiB, of which unused 64 KiB\n"));
+	assert_non_null(strstr(text, "running, 128 KiB fetched for it\n"));
+	assert_null(strstr(text, "checksum"));
+	free(text);
+	text = shown(show_status, "{\"layers\": [{\"name\": \"cache\", \"completion\":"
+				  " \"done\", \"verified\": true, \"trace_boots\": 1}]}");
+	assert_non_null(strstr(text, "of 1 boot:"));
+	assert_non_null(strstr(text, "done, 0 B fetched for it\n"));
+	assert_non_null(strstr(text, "checksum       verified\n"));
+	free(text);
+	text = shown(show_status, "{\"layers\": [{\"name\": \"cache\", \"completion\": \"no room\","
+				  " \"verified\": false}]}");
+	assert_non_null(strstr(text, "given up"));
+	assert_non_null(strstr(text, "does not match"));
+	free(text);
+}
+
 static void status_tells_where_changes_go_and_how_many_there_are(void **state)
 {
 	static const char overlay[] =
@@ -235,6 +266,7 @@ int main(void)
 		cmocka_unit_test(an_image_tells_its_name_source_size_and_layers),
 		cmocka_unit_test(status_tells_what_was_fetched_and_how_long_readers_waited),
 		cmocka_unit_test(status_tells_where_changes_go_and_how_many_there_are),
+		cmocka_unit_test(status_tells_what_a_trace_was_good_for_and_how_far_completion_is),
 		cmocka_unit_test(info_tells_the_facts_of_each_layer_and_no_counters),
 		cmocka_unit_test(a_status_without_layers_or_numbers_is_shown_all_the_same),
 		cmocka_unit_test(errors_of_sources_have_their_exit_codes),
