@@ -16,7 +16,7 @@ import time
 
 import data
 from parts import PARTS
-from rig import BUILD, LAZYDISK, READER, RELAY, ROOT, Failed, Rig
+from rig import BUILD, LAZYDISK, LEAST, READER, RELAY, ROOT, Failed, Rig
 from table import Table, machine
 
 NEEDED = ["nginx", "curl", "qemu-img", "qemu-io", "qemu-storage-daemon", "qemu-system-x86_64",
@@ -36,7 +36,7 @@ def arguments():
     parser.add_argument("--realtime", action="store_true",
                         help="go before all other work on the machine (SCHED_RR)")
     parser.add_argument("--work", metavar="DIR", type=pathlib.Path, default=BUILD / "bench",
-                        help="where images and caches are (default %(default)s); about 6 GB")
+                        help="where images and caches are (default %(default)s); about 12 GB")
     chosen = parser.parse_args()
     chosen.only = chosen.only.split(",")
     for part in chosen.only:
@@ -46,7 +46,7 @@ def arguments():
 
 
 def check_tools():
-    missing = [str(tool) for tool in (LAZYDISK, RELAY, READER) if not tool.exists()]
+    missing = [str(tool) for tool in (LAZYDISK, RELAY, READER, LEAST) if not tool.exists()]
     missing += [name for name in NEEDED if not shutil.which(name, path="/usr/sbin:/usr/bin:/bin")]
     if missing:
         sys.exit(f"bench: missing: {', '.join(missing)} (build first; scripts/packages install"

@@ -16,6 +16,7 @@ BUILD = pathlib.Path(os.environ.get("LAZYDISK_BUILD", ROOT / "build"))
 LAZYDISK = BUILD / "tools" / "lazydisk"
 RELAY = BUILD / "tests" / "bench" / "relay"
 READER = BUILD / "tests" / "bench" / "reader"
+LEAST = BUILD / "tests" / "bench" / "least"
 
 MIB = 1 << 20
 GIB = 1 << 30
@@ -230,14 +231,15 @@ class Rig:
     # the three
 
     @contextlib.contextmanager
-    def lazydisk(self, url, cache=None):
+    def lazydisk(self, url, cache=None, *options):
         """Without @cache, one of its own that goes with the block."""
         with contextlib.ExitStack() as stack:
             if cache is None:
                 cache = self.new_dir("cache")
                 stack.callback(shutil.rmtree, cache, ignore_errors=True)
             point = self.new_dir("mnt")
-            argv = [LAZYDISK, "mount", "--foreground", "--cache-dir", cache, url, point]
+            argv = [LAZYDISK, "mount", "--foreground", "--cache-dir", cache, *options,
+                    url, point]
             stack.callback(self._unmounted, point)
             daemon = stack.enter_context(Process("lazydisk", argv, self.dir / "lazydisk.log"))
             daemon.wait_until(lambda: is_mounted(point) and list(point.glob("*.raw")), "the mount")
@@ -277,6 +279,21 @@ class Rig:
                 self.dir / "nbd.log"))
             fuse.wait_until(lambda: is_served(point), "the mount")
             yield Mounted(point, server)
+
+    @contextlib.contextmanager
+    def least(self, path, *options):
+        """The least FUSE server that shows the file @path; the kernel's readahead as ours."""
+        point = self.new_dir("least")
+        with contextlib.ExitStack() as stack:
+            stack.callback(self._unmounted, point)
+            server = stack.enter_context(Process("least", [LEAST, *options, path, point],
+                                                 self.dir / "least.log"))
+            server.wait_until(lambda: is_mounted(point) and (point / "file").exists(), "the mount")
+            number = os.stat(point).st_dev
+            with open(f"/sys/class/bdi/{os.major(number)}:{os.minor(number)}/read_ahead_kb", "w",
+                      encoding="ascii") as f:
+                f.write("1024")
+            yield Mounted(point / "file", server)
 
     def _point(self):
         point = self.new_dir("peer") / "disk.raw"

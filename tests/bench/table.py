@@ -23,8 +23,8 @@ def at_least(limit):
     return f"≥ {limit:g}", lambda value: value >= limit
 
 
-def at_most(limit):
-    return f"≤ {limit:g}", lambda value: value <= limit
+def at_most(limit, name=""):
+    return f"≤ {name} {limit:g}".replace("  ", " "), lambda value: value <= limit
 
 
 def below(limit, name):
