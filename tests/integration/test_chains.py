@@ -51,6 +51,12 @@ def disk_bytes(size, seed):
     return b"\1" + seeded_bytes(size - 1, seed)
 
 
+def assert_boots_nowhere(target):
+    """Decoding ahead may meet the damage before there is a target at all."""
+    if os.path.exists(target):
+        assert pread(target, MIB, 0).strip(b"\0") == b""
+
+
 @pytest.mark.parametrize("inside,packer", MATRIX)
 def test_a_packed_disk_is_mounted_and_the_second_time_at_once(
         lazydisk, nginx, images, packed, inside, packer):
@@ -118,8 +124,7 @@ def test_a_stream_that_was_cut_off_gives_errors_and_boots_nowhere(
     done = lazydisk.run("copy", path, target)
     assert done.returncode == 4
     assert "Traceback" not in done.stderr and one_line(done.stderr)
-    if os.path.exists(target):
-        assert pread(target, MIB, 0).strip(b"\0") == b""
+    assert_boots_nowhere(target)
 
 
 def test_a_stream_whose_checksum_is_wrong_boots_nowhere(lazydisk, tmp):
@@ -131,7 +136,7 @@ def test_a_stream_whose_checksum_is_wrong_boots_nowhere(lazydisk, tmp):
     target = os.path.join(tmp, "disk.img")
     done = lazydisk.run("copy", path, target)
     assert done.returncode == 4
-    assert pread(target, MIB, 0).strip(b"\0") == b""
+    assert_boots_nowhere(target)
 
 
 # a size that nothing tells
@@ -325,8 +330,7 @@ def test_a_copy_ends_when_all_it_read_is_proven(lazydisk, bad, tmp, kind, comman
     done = lazydisk.run("copy", bad.file(f"/damaged.{kind}", bytes(data)), target)
     assert done.returncode == 4, done.stderr
     assert one_line(done.stderr)
-    with open(target, "rb") as f:
-        assert not any(f.read(MIB))
+    assert_boots_nowhere(target)
 
 
 @pytest.mark.parametrize("cached", [True, False], ids=["cached", "uncached"])
