@@ -32,10 +32,18 @@ static bool is_proven(const struct disk *d, uint64_t g)
 	       !atomic_load_explicit(&d->kept.doubted, memory_order_relaxed);
 }
 
-static void reject(struct disk *d, uint64_t g, uint32_t slot)
+/* No verdict is of an image that lacks something: not before, and not after for who was about to
+ * write one down, and looks then whether all is still here. */
+static void drop(struct disk *d, uint64_t g, uint32_t slot)
 {
 	blobdir_unverify(d->where.fd);
 	map_drop(&d->map, g, slot);
+	blobdir_unverify(d->where.fd);
+}
+
+static void reject(struct disk *d, uint64_t g, uint32_t slot)
+{
+	drop(d, g, slot);
 	bits_set(&d->bad, g);
 	atomic_fetch_add(&d->object.torn, 1);
 	atomic_fetch_add(&d->object.absent, 1);
@@ -314,8 +322,7 @@ static void disk_forget(struct object *o, uint64_t first, uint64_t count)
 		if (slot != 0 && d->map.readonly) {
 			bits_set(&d->bad, g);
 		} else if (slot != 0) {
-			blobdir_unverify(d->where.fd);
-			map_drop(&d->map, g, slot);
+			drop(d, g, slot);
 			bits_reset(&d->verified, g);
 			atomic_fetch_add(&o->absent, 1);
 		}

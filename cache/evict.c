@@ -198,6 +198,8 @@ static uint64_t evict_segment(struct victim *v, uint64_t seg)
 		}
 	}
 	map_move_epoch(&v->map);
+	/* Again, for who verified it meanwhile: they look afterwards whether all is still here. */
+	blobdir_unverify(v->object->fd);
 	r = fallocate(v->data, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
 		(off_t)(first * CACHE_GRANULE), (off_t)(count * CACHE_GRANULE));
 	map_unlock(&v->map, first, count);

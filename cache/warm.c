@@ -206,14 +206,32 @@ static bool is_quiet(struct warm *w, uint64_t *ret_fills)
 	return w->flight->count == 0;
 }
 
-/* The record first: without it no verdict stands. */
+/* Something went (evicted, rotten): it is fetched again. */
+static void expect_again(struct warm *w)
+{
+	w->lost = true;
+	w->settled = false;
+	if (complete_state(&w->complete) == COMPLETE_DONE) {
+		complete_again(&w->complete);
+	}
+}
+
+/* The record first: without it no verdict stands. Then whether it is still of what was looked at:
+ * who gives bytes up drops the record before and after, so that one of us sees the other. */
 static void accept(struct warm *w, uint64_t fills)
 {
-	if (blobs_put(w->flight->object->blobs, VERIFIED_RECORD, w->digest, strlen(w->digest),
-		    NULL) == 0) {
-		atomic_store(&w->verified_fills, fills);
-		atomic_store(&w->verified, 1);
+	struct object *o = w->flight->object;
+
+	if (blobs_put(o->blobs, VERIFIED_RECORD, w->digest, strlen(w->digest), NULL) < 0) {
+		return;
 	}
+	if (o->ops->present_bytes(o) < o->size) {
+		forget_verdict(w);
+		expect_again(w);
+		return;
+	}
+	atomic_store(&w->verified_fills, fills);
+	atomic_store(&w->verified, 1);
 }
 
 static void refuse(struct warm *w, const char *why)
@@ -248,11 +266,7 @@ static void verify(struct warm *w)
 	} else if (r == -ENOKEY) {
 		refuse(w, e.text);
 	} else if (r == -EAGAIN) {
-		w->lost = true;
-		w->settled = false; /* something went (evicted, rotten): it is fetched again */
-		if (complete_state(&w->complete) == COMPLETE_DONE) {
-			complete_again(&w->complete);
-		}
+		expect_again(w);
 	} else {
 		log_debug("%s: not verified: %s", w->img->id, e.text);
 	}

@@ -1,8 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "tests/unit/cache_check.h"
 
+#include <glob.h>
 #include <pthread.h>
+#include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "core/bytes.h"
 #include "core/report.h"
@@ -82,4 +85,34 @@ void *cache_check_last_byte(void *arg)
 	uint8_t byte;
 
 	return image_read_at(img, &byte, 1, img->size - 1, NULL) == 0 ? NULL : arg;
+}
+
+char *cache_check_file(const char *dir, const char *name)
+{
+	char *pattern = NULL;
+	char *path = NULL;
+	glob_t found;
+
+	assert_true(asprintf(&pattern, "%s/obj/*/*", dir) > 0);
+	assert_int_equal(glob(pattern, 0, NULL, &found), 0);
+	assert_int_equal(found.gl_pathc, 1);
+	free(pattern);
+	assert_true(asprintf(&path, "%s/%s", found.gl_pathv[0], name) > 0);
+	globfree(&found);
+	return path;
+}
+
+bool cache_check_verdict(const char *dir)
+{
+	char *path = cache_check_file(dir, "blob.verified");
+	FILE *f = fopen(path, "re");
+	char text[128] = "";
+
+	free(path);
+	if (!f) {
+		return false;
+	}
+	text[fread(text, 1, sizeof(text) - 1, f)] = '\0';
+	fclose(f);
+	return memmem(text, sizeof(text), "sha256:", strlen("sha256:")) != NULL;
 }

@@ -3,6 +3,8 @@
 #ifndef TESTS_UNIT_CACHE_CHECK_H
 #define TESTS_UNIT_CACHE_CHECK_H
 
+#include <stdbool.h>
+
 #include "core/image.h"
 
 /* The number that the cache in @img reports as @key; there is one. */
@@ -16,5 +18,11 @@ void cache_check_crowd(struct image *img, uint64_t seed, uint64_t size);
 
 /* Of a thread: reads the last byte of the image @img. Returns NULL when it could. */
 void *cache_check_last_byte(void *img);
+
+/* The path of the file @name of the only object in the cache at @dir; the caller frees it. */
+char *cache_check_file(const char *dir, const char *name);
+
+/* Whether it is on record that the only object is what it should be. */
+bool cache_check_verdict(const char *dir);
 
 #endif

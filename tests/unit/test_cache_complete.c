@@ -8,6 +8,8 @@
 #include <unistd.h>
 
 #include "core/bytes.h"
+#include "core/cleanup.h"
+#include "tests/unit/cache_check.h"
 #include "tests/unit/cache_dir.h"
 
 static void it_completes_itself_and_needs_nobody_then(void **state)
@@ -344,6 +346,61 @@ static void what_was_fetched_again_is_verified_again(void **state)
 	bed_unmake(&b);
 }
 
+struct evictor {
+	const char *dir;
+	_Atomic bool was_here;
+};
+
+static void evict_some(const char *dir)
+{
+	struct cache_opts opts = { .dir = dir };
+	struct cache *other;
+	uint64_t freed = 0;
+
+	assert_int_equal(cache_open(&opts, &other, NULL), 0);
+	assert_int_equal(cache_prune(other, MIB(24), &freed, NULL), 0);
+	assert_true(freed > 0);
+	cache_close(other);
+}
+
+/* All is right, and once it was seen, some of it goes. */
+static int check_and_evict(void *ctx, struct image *whole, struct err *e)
+{
+	struct evictor *v = ctx;
+	CLEANUP_FREE uint8_t *buf = malloc(MIB(1));
+
+	for (uint64_t off = 0; off < BED_SIZE; off += MIB(1)) {
+		int r = image_read_at(whole, buf, MIB(1), off, e);
+
+		if (r < 0) {
+			return r;
+		}
+	}
+	evict_some(v->dir);
+	v->was_here = true;
+	return 0;
+}
+
+static void what_is_evicted_meanwhile_was_not_verified(void **state)
+{
+	struct cache_serve_opts serve = bed_all_of_it;
+	struct evictor v = { 0 };
+	struct bed b;
+	char dir[256];
+
+	bed_dir(state, "c", dir);
+	v.dir = dir;
+	serve.digest = "sha256:12";
+	serve.verify = check_and_evict;
+	serve.ctx = &v;
+	b = bed_make(dir, &serve);
+	while (!v.was_here) {
+		usleep(1000);
+	}
+	bed_unmake(&b); /* waits for the thread that verifies */
+	assert_false(cache_check_verdict(dir));
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -359,6 +416,7 @@ int main(void)
 		CACHE_DIR_TEST(a_complete_image_is_verified_once),
 		CACHE_DIR_TEST(wrong_bytes_are_refused_and_forgotten),
 		CACHE_DIR_TEST(what_was_fetched_again_is_verified_again),
+		CACHE_DIR_TEST(what_is_evicted_meanwhile_was_not_verified),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

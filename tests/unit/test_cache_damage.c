@@ -4,7 +4,6 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <glob.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -95,26 +94,10 @@ static struct outcome reread(const char *dir)
 	return out;
 }
 
-/* The path of a file of the only object. */
-static char *object_file(const char *dir, const char *name)
-{
-	char *pattern = NULL;
-	char *path = NULL;
-	glob_t found;
-
-	assert_true(asprintf(&pattern, "%s/obj/*/*", dir) > 0);
-	assert_int_equal(glob(pattern, 0, NULL, &found), 0);
-	assert_int_equal(found.gl_pathc, 1);
-	free(pattern);
-	assert_true(asprintf(&path, "%s/%s", found.gl_pathv[0], name) > 0);
-	globfree(&found);
-	return path;
-}
-
 /* As after somebody found all of it to be what it should be. */
 static void make_verdict(const char *dir)
 {
-	char *path = object_file(dir, "blob.verified");
+	char *path = cache_check_file(dir, "blob.verified");
 	FILE *f = fopen(path, "we");
 
 	assert_non_null(f);
@@ -123,18 +106,9 @@ static void make_verdict(const char *dir)
 	free(path);
 }
 
-static bool has_verdict(const char *dir)
-{
-	char *path = object_file(dir, "blob.verified");
-	bool there = access(path, F_OK) == 0;
-
-	free(path);
-	return there;
-}
-
 static int open_file(const char *dir, const char *name)
 {
-	char *path = object_file(dir, name);
+	char *path = cache_check_file(dir, name);
 	int fd = open(path, O_RDWR | O_CLOEXEC);
 
 	assert_true(fd >= 0);
@@ -160,7 +134,7 @@ static void flipped_bits_are_fetched_again(void **state)
 	fill(*state);
 	make_verdict(*state);
 	assert_int_equal(reread(*state).bytes, 0);
-	assert_true(has_verdict(*state));
+	assert_true(cache_check_verdict(*state));
 	fd = open_file(*state, "data");
 	for (uint64_t off = 100; off < MIB(2); off += 5 * CACHE_GRANULE) {
 		uint8_t byte;
@@ -173,7 +147,7 @@ static void flipped_bits_are_fetched_again(void **state)
 	out = reread(*state);
 	assert_int_equal(out.torn, 7);
 	assert_int_equal(out.bytes, 7 * CACHE_GRANULE);
-	assert_false(has_verdict(*state));
+	assert_false(cache_check_verdict(*state));
 	out = reread(*state);
 	assert_int_equal(out.bytes, 0);
 }
@@ -311,7 +285,7 @@ static void files_that_are_missing_are_made_anew(void **state)
 		struct outcome out;
 
 		fill(*state);
-		path = object_file(*state, names[i]);
+		path = cache_check_file(*state, names[i]);
 		assert_int_equal(unlink(path), 0);
 		free(path);
 		out = reread(*state);
@@ -364,7 +338,7 @@ static void verify_finds_and_drops_what_is_wrong(void **state)
 	make_verdict(*state);
 	c = open_cache(*state);
 	assert_int_equal(cache_verify(c, &v, NULL), 0);
-	assert_false(has_verdict(*state));
+	assert_false(cache_check_verdict(*state));
 	assert_int_equal(v.objects, 1);
 	assert_int_equal(v.granules, 97);
 	assert_int_equal(v.bad, 1);
