@@ -271,7 +271,6 @@ static int run_body(struct gzip_decoder *d, struct gzip_input *in, bool want_bor
 static int run_header(struct gzip_decoder *d, struct gzip_input *in, struct err *e)
 {
 	struct err why = { 0 };
-	uint64_t at = d->in_off;
 	size_t used = 0;
 	int r = refill(d, in, e);
 
@@ -287,8 +286,8 @@ static int run_header(struct gzip_decoder *d, struct gzip_input *in, struct err 
 			"what follows the last whole member is neither another one nor zeros", e);
 	}
 	if (r < 0) {
-		return err_set(
-			e, r, "gzip: %s (it begins at byte %" PRIu64 " or before)", why.text, at);
+		return err_set(e, r, "gzip: %s (the member begins at byte %" PRIu64 ")", why.text,
+			d->member_at);
 	}
 	use(d, used);
 	if (r > 0) {

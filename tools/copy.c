@@ -102,6 +102,16 @@ static void choose_options(struct copy *c)
 	c->options.readahead = 0;
 }
 
+/* @r, which the source is to blame for; what its layers say does not always name it. */
+static int blame_source(struct copy *c, int r, struct err *e)
+{
+	c->blame = exitcode_of_source(r);
+	if (c->stack && r != -ECANCELED && !strstr(e->text, c->stack->source)) {
+		return err_wrap(e, r, "%s", c->stack->source);
+	}
+	return r;
+}
+
 static int look_at_source(struct copy *c, struct err *e)
 {
 	struct image *image = c->stack->image;
@@ -131,7 +141,7 @@ static int open_source(struct copy *c, struct err *e)
 	}
 	if (r == 0) {
 		r = look_at_source(c, e);
-		c->blame = r < 0 ? exitcode_of_source(r) : EXITCODE_OK;
+		return r < 0 ? blame_source(c, r, e) : 0;
 	}
 	return r;
 }
@@ -148,8 +158,7 @@ static int check_sectors(struct copy *c, struct err *e)
 	}
 	r = image_read_at(image, head, sizeof(head), 0, e);
 	if (r < 0) {
-		c->blame = exitcode_of_source(r);
-		return r;
+		return blame_source(c, r, e);
 	}
 	if (memcmp(head + 512, "EFI PART", 8) == 0) {
 		return err_set(e, -ENOTSUP,
@@ -247,10 +256,7 @@ static int make_plan(struct copy *c, struct err *e)
 	} else if (!c->provisional) {
 		r = copy_plan_make_blocks(c->size, &c->plan, e);
 	}
-	if (r < 0) {
-		c->blame = exitcode_of_source(r);
-	}
-	return r;
+	return r < 0 ? blame_source(c, r, e) : 0;
 }
 
 static int add_tail(struct copy *c, struct err *e)
@@ -271,6 +277,15 @@ static int tick(void *ctx, struct err *e)
 	progress_tell(&c->progress, c->phase,
 		verifies ? c->engine.counters.verified : c->engine.counters.data);
 	return verifies ? 0 : copy_resume_tick(&c->resume, &c->engine, false, e);
+}
+
+static int blame_side(struct copy *c, enum copy_side side, int r, struct err *e)
+{
+	if (side == COPY_SIDE_SOURCE) {
+		return blame_source(c, r, e);
+	}
+	c->blame = EXITCODE_TARGET;
+	return r;
 }
 
 /* Until the checksum is known to match, or what was decoded is proven right, nothing shall boot
@@ -315,8 +330,7 @@ static int release_head(struct copy *c, struct err *e)
 	/* On a thread, because it may take long and the user may want it to end. */
 	r = copy_crew_run(&crew, 1, &side, e);
 	if (r < 0) {
-		c->blame = side == COPY_SIDE_SOURCE ? exitcode_of_source(r) : EXITCODE_TARGET;
-		return r;
+		return blame_side(c, side, r, e);
 	}
 	c->blame = EXITCODE_TARGET;
 	/* So that no crash leaves the beginning there without the rest. */
@@ -342,6 +356,7 @@ static int complete(struct copy *c, enum copy_side *ret_side, struct err *e)
 		}
 		c->engine.sum_base = c->plan.zeros;
 		c->engine.withhold = min_u64(c->engine.withhold, c->size);
+		progress_measured(&c->progress, c->size);
 	}
 	if (r == 0) {
 		r = copy_plan_add_tail(&tail, c->size, c->sink->size, e);
@@ -414,9 +429,9 @@ static int transfer(struct copy *c, struct err *e)
 	}
 	if (r < 0) {
 		(void)copy_resume_tick(&c->resume, &c->engine, true, NULL);
-		c->blame = side == COPY_SIDE_SOURCE ? exitcode_of_source(r) : EXITCODE_TARGET;
+		return blame_side(c, side, r, e);
 	}
-	return r;
+	return 0;
 }
 
 static int verify(struct copy *c, struct err *e)

@@ -45,10 +45,16 @@ static double now_s(void)
 	return (double)t.tv_sec + (double)t.tv_nsec / 1e9;
 }
 
+/* There is more than was estimated; nobody knows how much. */
+static bool is_overrun(const struct progress_state *s)
+{
+	return s->done > s->total;
+}
+
 double progress_eta(const struct progress_state *s)
 {
 	if (s->done >= s->total) {
-		return 0;
+		return is_overrun(s) ? -1 : 0;
 	}
 	return s->rate > 0 ? (double)(s->total - s->done) / s->rate : -1;
 }
@@ -82,6 +88,11 @@ static void format_people(bool bar, const struct progress_state *s, char *ret, s
 	unsigned int full = percent(s) * BAR_WIDTH / 100;
 	char eta[ETA_ROOM];
 
+	if (is_overrun(s)) {
+		snprintf(ret, room, "%s  %.1f MiB  %.1f MiB/s", s->phase, (double)s->done / 1048576,
+			s->rate / 1048576);
+		return;
+	}
 	memset(blocks, '-', BAR_WIDTH);
 	memset(blocks, '#', full);
 	blocks[BAR_WIDTH] = '\0';
@@ -95,14 +106,18 @@ static void format_json(const struct progress_state *s, char *ret, size_t room)
 {
 	double eta = progress_eta(s);
 	char number[32] = "null";
+	char total[32] = "null";
 
 	if (eta >= 0) {
 		snprintf(number, sizeof(number), "%.1f", eta);
 	}
+	if (!is_overrun(s)) {
+		snprintf(total, sizeof(total), "%" PRIu64, s->total);
+	}
 	snprintf(ret, room,
-		"{\"phase\":\"%s\",\"done\":%" PRIu64 ",\"total\":%" PRIu64
+		"{\"phase\":\"%s\",\"done\":%" PRIu64 ",\"total\":%s"
 		",\"rate\":%.0f,\"eta_s\":%s,\"elapsed_s\":%.1f}",
-		s->phase, s->done, s->total, s->rate, number, s->seconds);
+		s->phase, s->done, total, s->rate, number, s->seconds);
 }
 
 void progress_format(
@@ -186,6 +201,11 @@ void progress_tell(struct progress *p, const char *phase, uint64_t done)
 	if (now - p->shown >= every) {
 		show(p);
 	}
+}
+
+void progress_measured(struct progress *p, uint64_t total)
+{
+	p->state.total = total;
 }
 
 void progress_break(struct progress *p)

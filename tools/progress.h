@@ -27,8 +27,9 @@ int progress_parse(const char *text, enum progress_mode *ret, struct err *e);
 struct progress_state {
 	const char *phase; /* "copy", "verify", "flush", "done" */
 	uint64_t done;
-	uint64_t total;
-	double rate; /* bytes a second, of late; 0: not known yet */
+	uint64_t total; /* may be an estimate, which shows when `done` is more: then it is not told
+			 */
+	double rate;    /* bytes a second, of late; 0: not known yet */
 	double seconds;
 };
 
@@ -53,6 +54,9 @@ void progress_begin(struct progress *p, enum progress_mode mode, uint64_t total)
 
 /* Shows it when it is time to. */
 void progress_tell(struct progress *p, const char *phase, uint64_t done);
+
+/* What was begun with an estimate turned out to be @total. */
+void progress_measured(struct progress *p, uint64_t total);
 
 /* Leaves the line of the bar, so that something else can be printed. */
 void progress_break(struct progress *p);

@@ -212,7 +212,9 @@ static int check_existing(const struct sink_opts *o, struct err *e)
 static int lock(const struct sink_file *f, struct err *e)
 {
 	if (flock(f->fd, LOCK_EX | LOCK_NB) < 0 && errno == EWOULDBLOCK) {
-		return err_set(e, -EBUSY, "%s is in use: another copy is filling it", f->sink.path);
+		return err_set(e, -EBUSY,
+			"%s is in use: another copy fills it, or another program has locked it",
+			f->sink.path);
 	}
 	return 0;
 }

@@ -105,6 +105,7 @@ def test_damage_and_truncation_are_errors(lazydisk, packed, tmp):
         # What the cut file says of its length is anything.
         assert done.returncode in (1, 4), done.stderr
         assert "cut off" in one_line(done.stderr) or "assumed" in done.stderr
+        assert done.stderr.count(broken) == 1
     for at, bit in ((size // 2, 4), (size - 6, 1), (size - 2, 1)):
         shutil.copyfile(whole, broken)
         with open(broken, "r+b") as f:

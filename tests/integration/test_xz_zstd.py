@@ -220,6 +220,7 @@ def test_a_truncated_file_is_an_error(lazydisk, packed, tmp, variant):
         done = lazydisk.run("copy", short, os.path.join(tmp, f"{cut}.img"))
         assert done.returncode == 4, done.stderr
         assert "offset" in one_line(done.stderr)
+        assert done.stderr.count(short) == 1
 
 
 @pytest.mark.parametrize("variant", SIZED)

@@ -75,6 +75,23 @@ static void nobody_knows_the_end_without_a_rate(void **state)
 	assert_non_null(strstr(text, "ETA 1:23:20"));
 }
 
+static void an_estimate_that_was_too_low_is_not_told(void **state)
+{
+	struct progress_state s = half;
+	char text[256];
+
+	(void)state;
+	s.done = 2 * s.total;
+	assert_true(progress_eta(&s) < 0);
+	progress_format(PROGRESS_PLAIN, &s, text, sizeof(text));
+	assert_string_equal(text, "copy  200.0 MiB  1.0 MiB/s");
+	progress_format(PROGRESS_BAR, &s, text, sizeof(text));
+	assert_string_equal(text, "copy  200.0 MiB  1.0 MiB/s");
+	progress_format(PROGRESS_JSON, &s, text, sizeof(text));
+	assert_non_null(strstr(text, "\"total\":null"));
+	assert_non_null(strstr(text, "\"eta_s\":null"));
+}
+
 static void modes_have_names(void **state)
 {
 	enum progress_mode mode = PROGRESS_BAR;
@@ -99,6 +116,7 @@ int main(void)
 		cmocka_unit_test(a_bar_is_half_full),
 		cmocka_unit_test(a_program_gets_an_object),
 		cmocka_unit_test(nobody_knows_the_end_without_a_rate),
+		cmocka_unit_test(an_estimate_that_was_too_low_is_not_told),
 		cmocka_unit_test(modes_have_names),
 	};
 
