@@ -32,6 +32,7 @@ static void cursor_end(struct cursor *c)
 	if (c) {
 		struct feed *feed = c->feed;
 
+		witness_clear(&c->witness);
 		c->image->decoder->end(c);
 		feed_close(feed);
 	}
@@ -41,7 +42,7 @@ void decoded_fini(struct decoded *d)
 {
 	cursor_end(d->idle);
 	pthread_mutex_destroy(&d->lock);
-	free(d->proven);
+	claims_clear(&d->claims);
 	free(d->units);
 	image_fini(&d->img);
 }
@@ -84,9 +85,9 @@ int decoded_finish(struct decoded *d, uint64_t in, uint64_t out, struct err *e)
 	int r = append(d, (struct unit){ in, out, 0 }, e);
 
 	if (r == 0) {
-		free(d->proven);
-		d->proven = calloc(d->count + 1, sizeof(*d->proven));
-		r = d->proven ? 0 : err_set(e, -ENOMEM, "out of memory");
+		claims_clear(&d->claims);
+		r = claims_init(&d->claims, d->count);
+		r = r < 0 ? err_set(e, r, "out of memory") : 0;
 	}
 	if (r == 0) {
 		d->img.size = out;
@@ -158,6 +159,12 @@ static int cursor_start(struct decoded *d, size_t unit, struct cursor **ret, str
 	c->pos = u->out;
 	c->lent = NULL;
 	c->left = 0;
+	r = witness_init(&c->witness, &d->claims, unit, u->out);
+	if (r < 0) {
+		d->decoder->end(c);
+		feed_close(feed);
+		return err_set(e, r, "out of memory");
+	}
 	*ret = c;
 	return 0;
 }
@@ -204,7 +211,7 @@ static int pull(struct cursor *c, struct err *e)
 		return r;
 	}
 	if (c->left == 0) {
-		atomic_store(&d->proven[c->unit], true);
+		witness_prove(&c->witness);
 	}
 	if (c->left == 0 && is_open_ended(d)) {
 		atomic_store(&d->real, c->pos);
@@ -214,6 +221,7 @@ static int pull(struct cursor *c, struct err *e)
 
 static void take(struct cursor *c, size_t n)
 {
+	witness_see(&c->witness, c->lent, n);
 	c->lent += n;
 	c->left -= n;
 	c->pos += n;
@@ -233,6 +241,21 @@ static int run_to(struct cursor *c, uint64_t off, struct err *e)
 	return 0;
 }
 
+/* The claim comes first: a sink that stops the stream may have kept what it got, and one that waits
+ * may do so for ever. */
+static int hand_over(struct cursor *c, size_t n, image_sink_fn *sink, void *ctx, struct err *e)
+{
+	const uint8_t *lent = c->lent;
+	uint64_t pos = c->pos;
+	int r;
+
+	take(c, n);
+	witness_hand(&c->witness);
+	r = sink(ctx, pos, lent, n);
+	return r < 0 ? err_set(e, r, "%s: the reader stopped the stream", c->image->img.ops->name)
+		     : 0;
+}
+
 /* Hands over [off, end), which is within the cursor's unit, or what there is of it. Where the unit
  * ends then, it was found right as a whole. */
 static int cursor_stream(
@@ -248,12 +271,7 @@ static int cursor_stream(
 			return r;
 		}
 		n = min_u64(c->left, end - c->pos);
-		r = sink(ctx, c->pos, c->lent, n);
-		if (r < 0) {
-			return err_set(
-				e, r, "%s: the reader stopped the stream", c->image->img.ops->name);
-		}
-		take(c, n);
+		r = hand_over(c, n, sink, ctx, e);
 	}
 	return r == 0 && end == unit_end(c) ? pull(c, e) : r;
 }
@@ -298,17 +316,61 @@ int decoded_stream_at(struct image *img, uint64_t off, uint64_t len, image_sink_
 	return r;
 }
 
+static int prove_claim(struct cursor *c, const struct claim *claim, struct err *e)
+{
+	const struct decoded *d = c->image;
+	int r = run_to(c, claim->pos, e);
+
+	if (r == 0 && (c->pos < claim->pos || witness_sum(&c->witness) != claim->sum)) {
+		r = err_set(e, -EBADMSG,
+			"%s: what begins at offset %" PRIu64 " of the compressed image was damaged "
+			"when it was read: now it decodes to other bytes",
+			d->img.ops->name, d->units[c->unit].in);
+	}
+	return r;
+}
+
+/* What was handed over since is not looked at. */
+static int prove_unit(struct decoded *d, size_t unit, struct err *e)
+{
+	CLEANUP_FREE struct claim *claims = NULL;
+	struct cursor *c;
+	size_t n = 0;
+	int r = claims_list(&d->claims, unit, &claims, &n);
+
+	if (r < 0) {
+		return err_set(e, r, "out of memory");
+	}
+	r = cursor_start(d, unit, &c, e);
+	if (r < 0) {
+		return r;
+	}
+	for (size_t i = 0; r == 0 && i < n; i++) {
+		r = prove_claim(c, &claims[i], e);
+	}
+	if (r == 0) {
+		r = run_to(c, unit_end(c), e);
+	}
+	if (r == 0) {
+		r = pull(c, e);
+	}
+	cursor_end(c);
+	return r;
+}
+
 int decoded_prove(struct image *img, struct err *e)
 {
 	struct decoded *d = (struct decoded *)img;
 	int r = 0;
 
 	for (size_t i = 0; r == 0 && i < d->count; i++) {
-		uint64_t end = d->units[i + 1].out;
-
-		if (!atomic_load(&d->proven[i])) {
-			r = unit_stream(d, i, d->units[i].out, &end, image_sink_none, NULL, e);
-		}
+		r = claims_open(&d->claims, i) ? prove_unit(d, i, e) : 0;
+	}
+	if (r == 0 && claims_lost(&d->claims)) {
+		r = err_set(e, -EOVERFLOW,
+			"%s: too much was read of it in too many pieces to tell whether all of that "
+			"was right",
+			img->ops->name);
 	}
 	return r;
 }

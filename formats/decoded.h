@@ -28,6 +28,7 @@
 
 #include "core/err.h"
 #include "core/image.h"
+#include "formats/claims.h"
 #include "formats/feed.h"
 
 /* Blocks are grouped until a unit has so many bytes. */
@@ -54,6 +55,7 @@ struct cursor {
 	uint64_t pos; /* where the next byte of `lent`, or of the next step, stands */
 	const uint8_t *lent;
 	size_t left;
+	struct witness witness; /* of what stands before `pos` */
 };
 
 struct decoder_ops {
@@ -75,7 +77,7 @@ struct decoded {
 	size_t count;
 	size_t room;
 	_Atomic bool interrupted;
-	_Atomic bool *proven;   /* of each unit: its end was met, and all was right */
+	struct claims claims;   /* what was handed over before the end of its unit was seen */
 	_Atomic uint64_t bytes; /* that were decoded */
 	_Atomic uint64_t real;  /* bytes that there are; UINT64_MAX: not known yet */
 	pthread_mutex_t lock;   /* protects idle */
@@ -105,7 +107,11 @@ int decoded_stream_at(struct image *img, uint64_t off, uint64_t len, image_sink_
 	struct err *e);
 int decoded_unit_at(
 	struct image *img, uint64_t off, uint64_t *ret_off, uint64_t *ret_len, struct err *e);
+
+/* Decodes again each unit that was not seen to its end yet, or of which a cursor that stopped
+ * before its end handed over bytes: were they these? */
 int decoded_prove(struct image *img, struct err *e);
+
 int decoded_final_size(struct image *img, uint64_t *ret);
 void decoded_interrupt(struct image *img);
 

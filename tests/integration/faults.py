@@ -173,6 +173,20 @@ def _parts(reply):
     return int(start), int(end), int(total)
 
 
+def damage_once(offset):
+    """The byte at @offset of the file is another one, in the first range that has it."""
+    spent = threading.Lock()
+
+    def fault(request, reply):
+        if reply.status == 206:
+            start, end, _ = _parts(reply)
+            if start <= offset <= end and spent.acquire(blocking=False):
+                body = bytearray(reply.body)
+                body[offset - start] ^= 1
+                reply.body = bytes(body)
+    return fault
+
+
 def content_range(start=0, end=0, total=0):
     """The numbers of Content-Range are off by so much; the body is as it was."""
     def fault(request, reply):

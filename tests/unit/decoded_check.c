@@ -219,3 +219,131 @@ void decoded_check_flips(decoder_open_fn *open, const struct bytes *packed,
 		packed->data[bit / 8] ^= (uint8_t)(1U << bit % 8);
 	}
 }
+
+struct bytes decoded_noise(size_t len)
+{
+	struct bytes b = { malloc(len), len };
+	uint64_t state = 17;
+
+	assert_non_null(b.data);
+	for (size_t i = 0; i < len; i++) {
+		b.data[i] = (uint8_t)(next_random(&state) >> 8);
+	}
+	return b;
+}
+
+/* An image whose first download is damaged where @plain has the offset DAMAGED. */
+#define DAMAGED MIB(1)
+
+struct downloads {
+	struct image *img;
+	struct fake_image *below;
+	const struct bytes *plain;
+	size_t at; /* of the damaged byte, in the compressed image */
+};
+
+static struct downloads downloads_begin(
+	decoder_open_fn *open, const struct bytes *packed, const struct bytes *plain)
+{
+	struct downloads d = { .plain = plain };
+	const uint8_t *found = memmem(packed->data, packed->len, plain->data + DAMAGED, 32);
+
+	assert_non_null(found);
+	d.img = decoded_open(open, packed, NULL, &d.below);
+	d.at = (size_t)(found - packed->data);
+	d.below->data[d.at] ^= 1;
+	return d;
+}
+
+/* Whether what is read at @off is right. */
+static bool reads_right(const struct downloads *d, uint64_t off)
+{
+	uint8_t buf[100];
+	struct err e = { 0 };
+
+	if (image_read_at(d->img, buf, sizeof(buf), off, &e) < 0) {
+		fail_msg("%s", e.text);
+	}
+	return memcmp(buf, d->plain->data + off, sizeof(buf)) == 0;
+}
+
+static void downloads_mend(struct downloads *d)
+{
+	d->below->data[d->at] ^= 1;
+}
+
+static void downloads_end(struct downloads *d, int want)
+{
+	struct err e = { 0 };
+
+	assert_int_equal(image_prove(d->img, &e), want);
+	assert_true(want == 0 || strstr(e.text, "damaged when it was read"));
+	/* It stays so. */
+	assert_int_equal(image_prove(d->img, NULL), want);
+	image_close(d->img);
+}
+
+static int stop_behind(void *ctx, uint64_t off, const void *buf, size_t n)
+{
+	const uint64_t *last = ctx;
+
+	(void)buf;
+	return off + n > *last ? -ECANCELED : 0;
+}
+
+static int count_only(void *ctx, uint64_t off, const void *buf, size_t n)
+{
+	(void)off;
+	(void)buf;
+	*(uint64_t *)ctx += n;
+	return 0;
+}
+
+void decoded_check_downloads(
+	decoder_open_fn *open, const struct bytes *packed, const struct bytes *plain)
+{
+	uint64_t last = DAMAGED;
+	uint64_t given = 0;
+	struct downloads d;
+	uint64_t off;
+	uint64_t len;
+
+	/* by a cursor that is kept for who goes on */
+	d = downloads_begin(open, packed, plain);
+	assert_false(reads_right(&d, DAMAGED));
+	downloads_mend(&d);
+	downloads_end(&d, -EBADMSG);
+
+	/* by one that ended */
+	d = downloads_begin(open, packed, plain);
+	assert_false(reads_right(&d, DAMAGED));
+	downloads_mend(&d);
+	assert_true(reads_right(&d, DAMAGED));
+	downloads_end(&d, -EBADMSG);
+
+	/* before somebody else met the unit's end, and found all right */
+	d = downloads_begin(open, packed, plain);
+	assert_int_equal(
+		image_stream_at(d.img, 0, plain->len, stop_behind, &last, NULL), -ECANCELED);
+	downloads_mend(&d);
+	check_stream(d.img, plain, 0, plain->len);
+	downloads_end(&d, -EBADMSG);
+
+	/* by one that came to know of it after it had handed it over */
+	d = downloads_begin(open, packed, plain);
+	assert_int_equal(image_stream_at(d.img, 0, plain->len, count_only, &given, NULL), -EBADMSG);
+	assert_true(given > DAMAGED);
+	downloads_mend(&d);
+	downloads_end(&d, -EBADMSG);
+
+	/* What stands before the damage is right, and what was not handed over does not matter. */
+	d = downloads_begin(open, packed, plain);
+	assert_true(reads_right(&d, DAMAGED - 300));
+	assert_int_equal(image_unit_at(d.img, 0, &off, &len, NULL), 0);
+	last = min_u64(len, plain->len) - 1;
+	assert_int_equal(image_stream_at(d.img, last, 1, count_only, &given, NULL), -EBADMSG);
+	downloads_mend(&d);
+	assert_true(reads_right(&d, 0)); /* anew */
+	assert_true(reads_right(&d, DAMAGED + 4096));
+	downloads_end(&d, 0);
+}

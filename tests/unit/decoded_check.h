@@ -34,6 +34,16 @@ struct image *decoded_open(decoder_open_fn *open, const struct bytes *packed, st
 /* Whole, by units, in random pieces, from several threads: all is as in @plain. */
 void decoded_check_reads(struct image *img, const struct bytes *plain);
 
+/* @len bytes that do not compress: most encoders store them as they are, so that a byte that is
+ * damaged is another byte and nothing else. malloc()ed. */
+struct bytes decoded_noise(size_t len);
+
+/* Of @packed (of decoded_noise(), in units larger than any that is held back, which has at least
+ * 3 MiB), the first download is damaged and the second is not: whoever was given bytes of the first
+ * is told by image_prove(), whatever was read after that, and nobody else is. */
+void decoded_check_downloads(
+	decoder_open_fn *open, const struct bytes *packed, const struct bytes *plain);
+
 /* The streamed whole of @packed is @plain, or there is an error with a text that names an offset.
  * Returns the error. */
 int decoded_check_damaged(

@@ -313,6 +313,17 @@ static void closing_interrupts(void **state)
 	free(plain.data);
 }
 
+static void who_was_given_a_damaged_download_is_told(void **state)
+{
+	struct bytes plain = decoded_noise(7 << 20);
+	struct bytes packed = pack_blocks(plain.data, plain.len, MIB(3));
+
+	(void)state;
+	decoded_check_downloads(xz_open, &packed, &plain);
+	free(packed.data);
+	free(plain.data);
+}
+
 static void damaged_files_are_errors_or_right(void **state)
 {
 	struct bytes plain = decoded_sample(20000);
@@ -342,6 +353,7 @@ int main(void)
 		cmocka_unit_test(index_that_lies_is_refused),
 		cmocka_unit_test(nothing_is_fetched_of_a_block_that_nobody_wants),
 		cmocka_unit_test(closing_interrupts),
+		cmocka_unit_test(who_was_given_a_damaged_download_is_told),
 		cmocka_unit_test(damaged_files_are_errors_or_right),
 	};
 

@@ -442,6 +442,23 @@ static void empty_frames_end(void **state)
 	free(zeros);
 }
 
+static void who_was_given_a_damaged_download_is_told(void **state)
+{
+	struct bytes plain = decoded_noise(7 << 20);
+	struct bytes one = pack_one(&plain, SUM);
+	struct bytes table;
+	struct bytes many = pack_seekable(&plain, 3 << 20, &table);
+
+	(void)state;
+	append_table(&many, &table);
+	decoded_check_downloads(zst_open, &one, &plain);
+	decoded_check_downloads(zst_open, &many, &plain);
+	free(table.data);
+	free(many.data);
+	free(one.data);
+	free(plain.data);
+}
+
 static void damaged_files_are_errors_or_right(void **state)
 {
 	struct bytes plain = decoded_sample(20000);
@@ -478,6 +495,7 @@ int main(void)
 		cmocka_unit_test(what_was_decoded_once_is_known_afterwards),
 		cmocka_unit_test(features_that_are_refused_are_named),
 		cmocka_unit_test(empty_frames_end),
+		cmocka_unit_test(who_was_given_a_damaged_download_is_told),
 		cmocka_unit_test(damaged_files_are_errors_or_right),
 	};
 
