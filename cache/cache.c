@@ -352,6 +352,9 @@ static int cache_read_at(struct image *img, void *buf, size_t len, uint64_t off,
 		}
 		warm_touch(ci->warm, off, len);
 	}
+	if (ci->units && (r = units_check(ci->units, len, off, e)) < 0) {
+		return r;
+	}
 	n = ci->object->ops->read(ci->object, buf, len, off);
 	if (n == len) {
 		note_hit(ci, off, len, note_used(ci, off, len));
@@ -423,7 +426,7 @@ static int cache_lend_file(struct image *img, int *ret_fd)
 	struct cache_image *ci = (struct cache_image *)img;
 
 	/* Who reads past us is not told when the whole turns out to be something else. */
-	if (ci->warm && warm_doubts(ci->warm)) {
+	if ((ci->warm && warm_doubts(ci->warm)) || (ci->units && units_doubt(ci->units))) {
 		return -EAGAIN;
 	}
 	return lender_lend(&ci->lender, ret_fd);
@@ -432,6 +435,11 @@ static int cache_lend_file(struct image *img, int *ret_fd)
 static void cache_return_file(struct image *img)
 {
 	lender_return(&((struct cache_image *)img)->lender);
+}
+
+static void cache_listen(struct image *img, image_withdrawn_fn *fn, void *ctx)
+{
+	listener_set(&((struct cache_image *)img)->flight.withdrawn, fn, ctx);
 }
 
 static void cache_report(struct image *img, struct report *r)
@@ -505,6 +513,7 @@ static const struct image_ops cache_ops = {
 	.prefetch = cache_prefetch,
 	.report = cache_report,
 	.interrupt = cache_interrupt,
+	.listen = cache_listen,
 	.lend_file = cache_lend_file,
 	.return_file = cache_return_file,
 	.destroy = cache_destroy,

@@ -49,6 +49,7 @@ int flight_init(struct flight *fl, struct image *below, struct object *object, s
 		bits_fini(&fl->ahead);
 		return -ENOMEM;
 	}
+	listener_init(&fl->withdrawn);
 	planner_init(&fl->planner);
 	pthread_mutex_init(&fl->lock, NULL);
 	pthread_cond_init(&fl->idle, NULL);
@@ -463,6 +464,7 @@ void flight_fini(struct flight *fl)
 	pthread_cond_destroy(&fl->progress);
 	pthread_cond_destroy(&fl->idle);
 	pthread_mutex_destroy(&fl->lock);
+	listener_fini(&fl->withdrawn);
 	bits_fini(&fl->ahead);
 	bits_fini(&fl->replayed);
 }

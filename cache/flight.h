@@ -19,6 +19,7 @@
 #include "cache/planner.h"
 #include "cache/pool.h"
 #include "core/image.h"
+#include "core/listener.h"
 #include "core/workq.h"
 
 struct fill;
@@ -61,6 +62,7 @@ struct flight {
 	struct bits ahead;     /* granules that came before anybody asked, and nobody asked since */
 	struct bits replayed;  /* the same of those that a trace foretold */
 	struct flight_counts counts;
+	struct listener withdrawn; /* told when bytes of `object` are */
 
 	pthread_mutex_t lock; /* protects all below, and the fills */
 	pthread_cond_t idle;

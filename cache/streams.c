@@ -54,6 +54,18 @@ uint64_t streams_reach(const struct units *u, uint64_t off)
 	return off + parts_reach(&u->parts, off);
 }
 
+const struct unit_doom *streams_doom(const struct units *u, uint64_t off, uint64_t len)
+{
+	for (unsigned int i = 0; i < min_u64(u->doomed, UNITS_DOOMS); i++) {
+		const struct unit_doom *doom = &u->dooms[i];
+
+		if (off < doom->to && off + len > doom->from) {
+			return doom;
+		}
+	}
+	return NULL;
+}
+
 /* The last granule of a provisional image is whole when the end was seen, and not before. */
 static bool awaits_end(const struct units *u, uint64_t pos)
 {
@@ -130,7 +142,8 @@ static bool enter_unit(struct unit_stream *s)
 	if (s->current && s->goal < edge && s->unit_end - s->unit_start <= EDGE_COST) {
 		s->goal = edge;
 	}
-	return s->goal > s->pos && !is_taken_care_of(s->units, s);
+	return s->goal > s->pos && !is_taken_care_of(s->units, s) &&
+	       !streams_doom(s->units, s->pos, 1);
 }
 
 static bool is_wanted(const struct unit_stream *s)
@@ -271,8 +284,10 @@ static void condemn(struct unit_stream *s, const struct err *e)
 		parts_forget(&u->parts, first, end - first);
 		u->flight->object->ops->forget(u->flight->object, first, end - first);
 	}
-	/* Last: whoever got the error does not find these bytes any more. */
-	u->dooms[u->doomed++ % UNITS_DOOMS] = (struct unit_doom){ from, to, *e };
+	/* Last: whoever got the error does not find these bytes any more, nor does who is told. */
+	u->dooms[u->doomed % UNITS_DOOMS] = (struct unit_doom){ from, to, *e };
+	u->doomed++;
+	listener_tell(&u->flight->withdrawn);
 }
 
 static void finish(struct unit_stream *s, int r, struct err *e)

@@ -73,7 +73,7 @@ struct units {
 
 	/* Bytes that turned out to be wrong, the newest ones: who reads them gets the error. */
 	struct unit_doom dooms[UNITS_DOOMS];
-	unsigned int doomed; /* ever */
+	_Atomic unsigned int doomed; /* ever; may be read without the lock */
 
 	/* Of an image whose size is provisional: */
 	bool provisional;
@@ -92,6 +92,9 @@ static inline uint64_t units_end(const struct units *u)
 /* Behind the bytes from @off on that are stored or about to be; @off itself when it is not. Looks
  * no further than to the end of its granule. */
 uint64_t streams_reach(const struct units *u, uint64_t off);
+
+/* What is known to be wrong of [off, off + len), or NULL. */
+const struct unit_doom *streams_doom(const struct units *u, uint64_t off, uint64_t len);
 
 /* The stream that brings @off with little work in between, or NULL. [@start, @end) is the unit. */
 struct unit_stream *streams_find(struct units *u, uint64_t off, uint64_t start, uint64_t end);

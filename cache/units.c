@@ -31,7 +31,8 @@ static uint64_t decode_ahead(struct units *u, uint64_t off, uint64_t end)
 		uint64_t len;
 		uint64_t stop;
 
-		if (image_unit_at(u->below, off, &start, &len, NULL) < 0 || len == 0) {
+		if (image_unit_at(u->below, off, &start, &len, NULL) < 0 || len == 0 ||
+			streams_doom(u, off, 1)) {
 			return end;
 		}
 		stop = min_u64(start + len, end);
@@ -223,14 +224,9 @@ static int check_end(struct units *u, const struct unit_waiter *w, struct err *e
 /* Whether @w wants what is known to be wrong. */
 static int check_dooms(const struct units *u, const struct unit_waiter *w, struct err *e)
 {
-	for (unsigned int i = 0; i < min_u64(u->doomed, UNITS_DOOMS); i++) {
-		const struct unit_doom *doom = &u->dooms[i];
+	const struct unit_doom *doom = streams_doom(u, w->off, w->len);
 
-		if (w->off < doom->to && w->off + w->len > doom->from) {
-			return err_set(e, -EBADMSG, "%s", doom->err.text);
-		}
-	}
-	return 0;
+	return doom ? err_set(e, -EBADMSG, "%s", doom->err.text) : 0;
 }
 
 static int fail(const struct unit_waiter *w, struct err *e)
@@ -278,6 +274,30 @@ int units_read(struct units *u, uint8_t *buf, size_t len, uint64_t off, struct e
 	r = wait_for(u, &w, e);
 	leave(u, &w);
 	return r;
+}
+
+int units_check(struct units *u, size_t len, uint64_t off, struct err *e)
+{
+	const struct unit_waiter w = { .off = off, .len = len };
+
+	if (atomic_load_explicit(&u->doomed, memory_order_relaxed) == 0) {
+		return 0;
+	}
+	LOCK_SCOPE(&u->lock);
+	return check_dooms(u, &w, e);
+}
+
+bool units_doubt(struct units *u)
+{
+	bool doubt;
+	LOCK_SCOPE(&u->lock);
+
+	/* What is paused is woken by who misses something, and then not all is stored. */
+	doubt = u->doomed > 0;
+	for (unsigned int i = 0; i < STREAMS_MOST; i++) {
+		doubt |= u->streams[i].used && !u->streams[i].parked;
+	}
+	return doubt;
 }
 
 /* --- life --- */

@@ -37,6 +37,13 @@ int units_new(struct flight *fl, const struct units_opts *opts, struct units **r
 /* Reads [off, off + len), whose first byte was absent a moment ago. */
 int units_read(struct units *u, uint8_t *buf, size_t len, uint64_t off, struct err *e);
 
+/* -EBADMSG: some of [off, off + len) was found to be wrong, whoever may have stored it again since.
+ * Quick. */
+int units_check(struct units *u, size_t len, uint64_t off, struct err *e);
+
+/* Whether it may yet show that bytes which are stored are wrong, or some were. */
+bool units_doubt(struct units *u);
+
 /* Somebody reads [off, off + len): if this goes on, what follows is decoded ahead. Quick. */
 void units_note(struct units *u, uint64_t off, uint64_t len);
 

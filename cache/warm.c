@@ -239,6 +239,7 @@ static void refuse(struct warm *w, const char *why)
 	log_error("%s: %s: reads fail from now on, and the cache forgets this image", w->img->id,
 		why);
 	atomic_store(&w->verified, -1);
+	listener_tell(&w->flight->withdrawn);
 }
 
 static void verify(struct warm *w)

@@ -213,6 +213,41 @@ int image_prove(struct image *img, struct err *e)
 	return r;
 }
 
+void image_listen(struct image *img, image_withdrawn_fn *fn, void *ctx)
+{
+	for (; img; img = img->below) {
+		if (img->ops->listen) {
+			img->ops->listen(img, fn, ctx);
+		}
+	}
+}
+
+/* The layer @depth below @img. */
+static struct image *layer_at(struct image *img, unsigned int depth)
+{
+	while (depth-- > 0) {
+		img = img->below;
+	}
+	return img;
+}
+
+/* From the bottom up: what a layer has forgotten, it may be asked for again at once. */
+void image_forget(struct image *img)
+{
+	unsigned int depth = 0;
+
+	for (const struct image *i = img; i; i = i->below) {
+		depth++;
+	}
+	while (depth-- > 0) {
+		struct image *layer = layer_at(img, depth);
+
+		if (layer->ops->forget) {
+			layer->ops->forget(layer);
+		}
+	}
+}
+
 int image_final_size(struct image *img, uint64_t *ret)
 {
 	if (!(img->flags & IMAGE_SIZE_PROVISIONAL)) {

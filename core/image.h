@@ -43,6 +43,11 @@ struct report;
  * asks whether what begins at @off is wanted, before it fetches anything for it. */
 typedef int image_sink_fn(void *ctx, uint64_t off, const void *buf, size_t n);
 
+/* Some bytes that were handed over earlier are withdrawn: see image_listen(). Called on any thread,
+ * also on one that is within the image, with locks of a layer held: it returns at once, and calls
+ * nothing of the image. */
+typedef void image_withdrawn_fn(void *ctx);
+
 struct image_ops {
 	const char *name; /* "http", "qcow2": for messages and reports */
 
@@ -89,6 +94,16 @@ struct image_ops {
 	 * owed. */
 	int (*prove)(struct image *img, struct err *e);
 
+	/* Has @fn(@ctx) called whenever bytes that this layer has handed over turn out to be wrong,
+	 * once reads of them fail: see image_listen(). A layer with other images beside `below`
+	 * hands it on to these. NULL: what it handed over stands, and there are none. */
+	void (*listen)(struct image *img, image_withdrawn_fn *fn, void *ctx);
+
+	/* An image below has withdrawn bytes: what was made of some and is kept in memory is not
+	 * handed out to reads that begin from now on. Returns at once. A layer with other images
+	 * beside `below` hands it on to these. NULL: nothing is kept. */
+	void (*forget)(struct image *img);
+
 	/* Of an IMAGE_SIZE_PROVISIONAL image: how many bytes there really are. -EAGAIN while
 	 * nobody has decoded the end. Returns at once. */
 	int (*final_size)(struct image *img, uint64_t *ret);
@@ -109,8 +124,8 @@ struct image_ops {
 
 	/* Lends a descriptor of a file that holds exactly the bytes of the image, its size
 	 * included, and will until return_file(): readers may go past all layers. Not while it is
-	 * lent already. -EAGAIN: not now, but asking again later makes sense. Returns soon. NULL:
-	 * never. */
+	 * lent already, nor while some of the bytes may yet be withdrawn. -EAGAIN: not now, but
+	 * asking again later makes sense. Returns soon. NULL: never. */
 	int (*lend_file)(struct image *img, int *ret_fd);
 	void (*return_file)(struct image *img);
 
@@ -204,6 +219,22 @@ bool image_owes_proof(const struct image *img);
  * files are not asked), or an error: see `prove` above. Who keeps what was read asks before saying
  * so. */
 int image_prove(struct image *img, struct err *e);
+
+/*
+ * Whoever keeps what was read, and hands it out without asking again (a kernel's pages), is told
+ * when bytes of the image, or of one that it is made of, have been withdrawn: what proves them came
+ * later than they did, and says otherwise. Before @fn(@ctx) is called, reads of them fail already
+ * where they were withdrawn; it says neither which they are nor which bytes of the image were made
+ * of them, and may be called more than once for the same. Then everything that was kept goes, and
+ * before that image_forget(), so that no layer in between makes up for it: not within @fn, which
+ * may not call the image. A read that was under way meanwhile may still bring the old bytes.
+ *
+ * One listener an image; a second call takes the place of the first. @fn NULL: nobody. When that
+ * has returned, no call is under way and none will come, which is to be so before the image is
+ * closed. An @img of NULL is nothing.
+ */
+void image_listen(struct image *img, image_withdrawn_fn *fn, void *ctx);
+void image_forget(struct image *img);
 
 /* 0 and `size` when that is not provisional; -EAGAIN: not known yet. */
 int image_final_size(struct image *img, uint64_t *ret);

@@ -55,6 +55,23 @@ void mapped_interrupt(struct image *img)
 	}
 }
 
+void mapped_listen(struct image *img, image_withdrawn_fn *fn, void *ctx)
+{
+	image_listen(((struct mapped *)img)->backing, fn, ctx);
+}
+
+/* Clusters last: they are made by what the tables say. */
+void mapped_forget(struct image *img)
+{
+	struct mapped *m = (struct mapped *)img;
+
+	image_forget(m->backing);
+	tables_forget(&m->tables);
+	if (m->clusters) {
+		memo_forget(m->clusters);
+	}
+}
+
 void mapped_clear(struct mapped *m)
 {
 	image_close(m->backing);

@@ -85,6 +85,8 @@ int mapped_extent_at(struct image *img, uint64_t off, struct extent *ret, struct
 void mapped_prefetch(struct image *img, uint64_t off, uint64_t len);
 int mapped_allocated(struct image *img, uint64_t *ret, struct err *e);
 void mapped_interrupt(struct image *img);
+void mapped_listen(struct image *img, image_withdrawn_fn *fn, void *ctx);
+void mapped_forget(struct image *img);
 
 /* Tables of @file (borrowed) that take at most @memory bytes, no codec; everything else is left to
  * the caller. -ENOMEM or 0. mapped_clear() is safe after a failure, and on zeroed memory. */

@@ -37,8 +37,8 @@ static void copy_part(const struct mapped *m, const struct job *job)
 }
 
 /* Settles what the memory of decompressed clusters knows of one run. */
-static int begin_job(
-	struct mapped *m, const struct run *run, uint8_t *to, struct job *ret, struct err *e)
+static int begin_job(struct mapped *m, const struct run *run, uint64_t age, uint8_t *to,
+	struct job *ret, struct err *e)
 {
 	uint64_t number = run->offset / m->cluster_size;
 	enum memo_claim claim = MEMO_READY;
@@ -52,7 +52,7 @@ static int begin_job(
 			return 0;
 		}
 	} else {
-		claim = memo_claim(m->clusters, number, &ret->item);
+		claim = memo_claim_of_age(m->clusters, number, age, &ret->item);
 	}
 	switch (claim) {
 	case MEMO_READY:
@@ -254,8 +254,8 @@ static int wait_for_others(struct mapped *m, const struct job *jobs, unsigned in
 	return result;
 }
 
-int mapped_cluster_read(
-	struct mapped *m, const struct run *runs, unsigned int n, uint8_t *buf, struct err *e)
+int mapped_cluster_read(struct mapped *m, const struct run *runs, unsigned int n, uint64_t age,
+	uint8_t *buf, struct err *e)
 {
 	struct job jobs[MAPPED_CLUSTER_RUNS];
 	struct err err = { 0 };
@@ -265,7 +265,7 @@ int mapped_cluster_read(
 
 	assert(n <= MAPPED_CLUSTER_RUNS);
 	for (; r == 0 && begun < n; begun++) {
-		r = begin_job(m, &runs[begun], buf, &jobs[begun], &err);
+		r = begin_job(m, &runs[begun], age, buf, &jobs[begun], &err);
 		buf += runs[begun].length;
 	}
 	if (r == 0) {

@@ -16,9 +16,10 @@
  * Reads @n (at most MAPPED_CLUSTER_RUNS) COMPRESSED runs, each beginning where the one before ends,
  * into @buf. Streams that are neighbours in the file are read together. A cluster that is wanted
  * whole is decompressed into @buf; of one that is wanted in part, the rest is kept for whoever
- * comes next, and readers that come at the same time decompress it once.
+ * comes next, and readers that come at the same time decompress it once. @age is
+ * memo_age() of the clusters before the runs were looked up.
  */
-int mapped_cluster_read(
-	struct mapped *m, const struct run *runs, unsigned int n, uint8_t *buf, struct err *e);
+int mapped_cluster_read(struct mapped *m, const struct run *runs, unsigned int n, uint64_t age,
+	uint8_t *buf, struct err *e);
 
 #endif

@@ -16,11 +16,13 @@
 struct plan {
 	struct run runs[MAPPED_CLUSTER_RUNS];
 	unsigned int count;
+	uint64_t age; /* of the memory of clusters, before a table was looked at */
 };
 
 static int make_plan(struct mapped *m, uint64_t off, uint64_t len, struct plan *ret, struct err *e)
 {
 	ret->count = 0;
+	ret->age = m->clusters ? memo_age(m->clusters) : 0;
 	while (len > 0 && ret->count < ARRAY_SIZE(ret->runs)) {
 		struct run *run = &ret->runs[ret->count];
 		int r = m->map->map(m, off, len, true, run, e);
@@ -91,11 +93,13 @@ static int read_backing(struct mapped *m, const struct run *run, uint8_t *buf, s
 	return r;
 }
 
-/* Reads runs[0] and, when it is compressed, what is compressed behind it. Returns the number of
- * runs or an error. */
+/* Reads run @i of the plan and, when it is compressed, what is compressed behind it. Returns the
+ * number of runs or an error. */
 static int read_runs(
-	struct mapped *m, const struct run *runs, unsigned int n, uint8_t *buf, struct err *e)
+	struct mapped *m, const struct plan *plan, unsigned int i, uint8_t *buf, struct err *e)
 {
+	const struct run *runs = &plan->runs[i];
+	unsigned int n = plan->count - i;
 	unsigned int count = 1;
 	int r = 0;
 
@@ -113,7 +117,7 @@ static int read_runs(
 		while (count < n && runs[count].kind == RUN_COMPRESSED) {
 			count++;
 		}
-		r = mapped_cluster_read(m, runs, count, buf, e);
+		r = mapped_cluster_read(m, runs, count, plan->age, buf, e);
 		break;
 	}
 	return r < 0 ? r : (int)count;
@@ -134,7 +138,7 @@ int mapped_read_at(struct image *img, void *buf, size_t len, uint64_t off, struc
 			hint(m, &plan);
 		}
 		while (r >= 0 && i < plan.count) {
-			r = read_runs(m, &plan.runs[i], plan.count - i, p, e);
+			r = read_runs(m, &plan, i, p, e);
 			for (int n = 0; n < r; n++, i++) {
 				p += plan.runs[i].length;
 				off += plan.runs[i].length;

@@ -14,6 +14,7 @@ struct memo {
 	size_t most;  /* items to keep */
 	size_t count; /* items there are */
 	size_t mask;  /* buckets - 1 */
+	uint64_t age; /* calls of memo_forget() */
 	struct memo_item **buckets;
 	struct memo_item idle; /* head of the ring by age: next is the youngest, prev the oldest */
 };
@@ -63,6 +64,9 @@ static void forget(struct memo *m, struct memo_item *item)
 {
 	struct memo_item **link = bucket_of(m, item->key);
 
+	if (item->stray) {
+		return;
+	}
 	while (*link != item) {
 		link = &(*link)->chain;
 	}
@@ -106,7 +110,7 @@ static void unpin(struct memo *m, struct memo_item *item)
 	if (--item->pins > 0) {
 		return;
 	}
-	if (item->state == MEMO_ITEM_FAILED) {
+	if (item->state == MEMO_ITEM_FAILED || item->stray) {
 		m->count--;
 		item_free(item);
 	} else if (m->count > m->most) {
@@ -172,12 +176,19 @@ bool memo_has(struct memo *m, uint64_t key)
 	return lookup(m, key) != NULL;
 }
 
-enum memo_claim memo_claim(struct memo *m, uint64_t key, struct memo_item **ret)
+static void hash(struct memo *m, struct memo_item *item)
 {
-	struct memo_item *item;
-	LOCK_SCOPE(&m->lock);
+	struct memo_item **bucket = bucket_of(m, item->key);
 
-	item = lookup(m, key);
+	item->chain = *bucket;
+	*bucket = item;
+}
+
+/* With the lock held. @shared: with those who want the same. */
+static enum memo_claim claim(struct memo *m, uint64_t key, bool shared, struct memo_item **ret)
+{
+	struct memo_item *item = shared ? lookup(m, key) : NULL;
+
 	if (item) {
 		pin(item);
 		*ret = item;
@@ -191,10 +202,63 @@ enum memo_claim memo_claim(struct memo *m, uint64_t key, struct memo_item **ret)
 	item->len = 0;
 	item->pins = 1;
 	item->state = MEMO_ITEM_MAKING;
-	item->chain = *bucket_of(m, key);
-	*bucket_of(m, key) = item;
+	item->stray = !shared;
+	if (shared) {
+		hash(m, item);
+	}
 	*ret = item;
 	return MEMO_MINE;
+}
+
+enum memo_claim memo_claim(struct memo *m, uint64_t key, struct memo_item **ret)
+{
+	LOCK_SCOPE(&m->lock);
+
+	return claim(m, key, true, ret);
+}
+
+enum memo_claim memo_claim_of_age(
+	struct memo *m, uint64_t key, uint64_t age, struct memo_item **ret)
+{
+	LOCK_SCOPE(&m->lock);
+
+	return claim(m, key, age == m->age, ret);
+}
+
+uint64_t memo_age(struct memo *m)
+{
+	LOCK_SCOPE(&m->lock);
+
+	return m->age;
+}
+
+static void drop_idle(struct memo *m)
+{
+	while (m->idle.next != &m->idle) {
+		struct memo_item *item = m->idle.next;
+
+		idle_remove(item);
+		forget(m, item);
+		m->count--;
+		item_free(item);
+	}
+}
+
+void memo_forget(struct memo *m)
+{
+	LOCK_SCOPE(&m->lock);
+
+	m->age++;
+	drop_idle(m);
+	/* What is left is pinned. */
+	for (size_t i = 0; i <= m->mask; i++) {
+		while (m->buckets[i]) {
+			struct memo_item *item = m->buckets[i];
+
+			m->buckets[i] = item->chain;
+			item->stray = true;
+		}
+	}
 }
 
 void memo_publish(struct memo *m, struct memo_item *item, size_t len)
@@ -250,13 +314,7 @@ void memo_free(struct memo *m)
 	if (!m) {
 		return;
 	}
-	while (m->idle.next != &m->idle) {
-		struct memo_item *item = m->idle.next;
-
-		idle_remove(item);
-		m->count--;
-		item_free(item);
-	}
+	drop_idle(m);
 	assert(m->count == 0);
 	pthread_mutex_destroy(&m->lock);
 	free(m->buckets);

@@ -35,6 +35,7 @@ struct memo_item {
 
 	/* memo.c's */
 	unsigned int pins;
+	bool stray; /* not in the hash, and freed when it is unpinned */
 	enum {
 		MEMO_ITEM_MAKING,
 		MEMO_ITEM_READY,
@@ -67,6 +68,17 @@ struct memo_item *memo_find(struct memo *m, uint64_t key);
 bool memo_has(struct memo *m, uint64_t key);
 
 enum memo_claim memo_claim(struct memo *m, uint64_t key, struct memo_item **ret);
+
+/* What is kept may be of bytes that turned out to be wrong: later comers find nothing of it. Who
+ * has a block pinned keeps it, and what is being made is for those who wait for it already. */
+void memo_forget(struct memo *m);
+
+/* How often that was called. Who makes blocks of what was read earlier than they are claimed asks
+ * before reading it, and claims with the answer: what is outdated by then is MEMO_MINE and shared
+ * with nobody. */
+uint64_t memo_age(struct memo *m);
+enum memo_claim memo_claim_of_age(
+	struct memo *m, uint64_t key, uint64_t age, struct memo_item **ret);
 
 void memo_publish(struct memo *m, struct memo_item *item, size_t len);
 

@@ -143,6 +143,8 @@ static const struct image_ops qcow2_ops = {
 	.allocated = qcow2_allocated,
 	.report = qcow2_report,
 	.interrupt = mapped_interrupt,
+	.listen = mapped_listen,
+	.forget = mapped_forget,
 	.destroy = qcow2_destroy,
 };
 

@@ -23,6 +23,11 @@ void tables_clear(struct tables *t)
 	t->pages = NULL;
 }
 
+void tables_forget(struct tables *t)
+{
+	memo_forget(t->pages);
+}
+
 static int fill_page(struct tables *t, struct memo_item *page, struct err *e)
 {
 	uint64_t off = page->key * TABLES_PAGE;

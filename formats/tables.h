@@ -36,6 +36,9 @@ struct table_words {
 int tables_init(struct tables *t, struct image *file, size_t memory);
 void tables_clear(struct tables *t);
 
+/* The pages that are here are read anew before anybody who asks from now on gets them. */
+void tables_forget(struct tables *t);
+
 /* The @need bytes (4 to 16, naturally aligned) at @off of the file. When the page is not here it is
  * read, or, with @wait false, asked for with image_prefetch() and -EAGAIN returned, without text.
  * -EBADMSG: beyond the end. */

@@ -76,6 +76,8 @@ static const struct image_ops vdi_ops = {
 	.allocated = mapped_allocated,
 	.report = vdi_report,
 	.interrupt = mapped_interrupt,
+	.listen = mapped_listen,
+	.forget = mapped_forget,
 	.destroy = vdi_destroy,
 };
 

@@ -106,6 +106,8 @@ static const struct image_ops vhd_ops = {
 	.allocated = vhd_allocated,
 	.report = vhd_report,
 	.interrupt = mapped_interrupt,
+	.listen = mapped_listen,
+	.forget = mapped_forget,
 	.destroy = vhd_destroy,
 };
 

@@ -119,6 +119,8 @@ static const struct image_ops vhdx_ops = {
 	.allocated = mapped_allocated,
 	.report = vhdx_report,
 	.interrupt = mapped_interrupt,
+	.listen = mapped_listen,
+	.forget = mapped_forget,
 	.destroy = vhdx_destroy,
 };
 

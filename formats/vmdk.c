@@ -185,6 +185,8 @@ static const struct image_ops vmdk_ops = {
 	.allocated = mapped_allocated,
 	.report = vmdk_report,
 	.interrupt = mapped_interrupt,
+	.listen = mapped_listen,
+	.forget = mapped_forget,
 	.destroy = vmdk_destroy,
 };
 

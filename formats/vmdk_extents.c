@@ -146,6 +146,24 @@ static void joined_interrupt(struct image *img)
 	}
 }
 
+static void joined_listen(struct image *img, image_withdrawn_fn *fn, void *ctx)
+{
+	struct joined *j = (struct joined *)img;
+
+	for (size_t i = 0; i < j->count; i++) {
+		image_listen(j->parts[i].image, fn, ctx);
+	}
+}
+
+static void joined_forget(struct image *img)
+{
+	struct joined *j = (struct joined *)img;
+
+	for (size_t i = 0; i < j->count; i++) {
+		image_forget(j->parts[i].image);
+	}
+}
+
 static void joined_free(struct joined *j)
 {
 	for (size_t i = 0; i < j->count; i++) {
@@ -169,6 +187,8 @@ static const struct image_ops joined_ops = {
 	.allocated = joined_allocated,
 	.report = joined_report,
 	.interrupt = joined_interrupt,
+	.listen = joined_listen,
+	.forget = joined_forget,
 	.destroy = joined_destroy,
 };
 

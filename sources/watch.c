@@ -17,6 +17,7 @@
 #include "core/bytes.h"
 #include "core/cleanup.h"
 #include "core/image.h"
+#include "core/listener.h"
 #include "core/report.h"
 #include "sources/blob_facts.h"
 #include "sources/digest.h"
@@ -44,6 +45,7 @@ struct watch {
 	char *digest;
 	struct digest_want want;
 	_Atomic int state;
+	struct listener withdrawn;
 	_Atomic uint64_t fetched; /* how often something was */
 	pthread_t thread;
 	bool has_thread;
@@ -115,6 +117,11 @@ static void watch_interrupt(struct image *img)
 	pthread_cond_signal(&w->wake);
 }
 
+static void watch_listen(struct image *img, image_withdrawn_fn *fn, void *ctx)
+{
+	listener_set(&watch_of(img)->withdrawn, fn, ctx);
+}
+
 static void watch_destroy(struct image *img)
 {
 	struct watch *w = watch_of(img);
@@ -124,6 +131,7 @@ static void watch_destroy(struct image *img)
 		watch_interrupt(img);
 		pthread_join(w->thread, NULL);
 	}
+	listener_fini(&w->withdrawn);
 	pthread_cond_destroy(&w->wake);
 	pthread_mutex_destroy(&w->lock);
 	image_fini(img);
@@ -140,6 +148,7 @@ static const struct image_ops watch_ops = {
 	.allocated = watch_allocated,
 	.report = watch_report,
 	.interrupt = watch_interrupt,
+	.listen = watch_listen,
 	.destroy = watch_destroy,
 };
 
@@ -277,6 +286,9 @@ static bool settle(struct watch *w, enum state state, uint64_t fetched)
 		remember(w->blobs, WRONG);
 	}
 	w->state = state;
+	if (state == STATE_BAD) {
+		listener_tell(&w->withdrawn);
+	}
 	return state == STATE_GOOD || state == STATE_BAD;
 }
 
@@ -340,6 +352,7 @@ static void init_locks(struct watch *w)
 {
 	pthread_condattr_t attr;
 
+	listener_init(&w->withdrawn);
 	pthread_mutex_init(&w->lock, NULL);
 	pthread_condattr_init(&attr);
 	pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);

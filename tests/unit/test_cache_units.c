@@ -406,10 +406,54 @@ static void bytes_of_a_unit_that_is_corrupt_do_not_stay(void **state)
 	}
 }
 
+static void on_withdrawn(void *ctx)
+{
+	++*(_Atomic unsigned int *)ctx;
+}
+
+/* Who keeps what was read is told, and finds that reads fail: whoever brings the bytes again. */
+static void bytes_of_a_unit_that_is_corrupt_are_withdrawn(void **state)
+{
+	_Atomic unsigned int told = 0;
+	struct cache *c = open_cache(*state, 0);
+	struct fake_image *f = fake_image_units(SIZE, SEED, ODD, 0);
+	struct image *img = put_over(c, f);
+	struct image *other;
+	uint8_t byte;
+	struct err e;
+
+	image_listen(img, on_withdrawn, &told);
+	cache_check_read(img, SEED, 0, 4096);
+	wait_until_idle(img);
+	assert_int_equal(told, 0);
+	f->fail_code = -EBADMSG;
+	f->fail_after = ODD;
+	f->fail_next = 1;
+	(void)image_read_at(img, &byte, 1, 2 * ODD - 1, NULL);
+	while (told == 0) {
+		usleep(1000);
+	}
+	assert_int_equal(image_read_at(img, &byte, 1, ODD, &e), -EBADMSG);
+	/* Another daemon has it decoded, into the same directory. */
+	other = put_over(c, fake_image_units(SIZE, SEED, ODD, 0));
+	cache_check_read(other, SEED, 0, SIZE);
+	for (uint64_t off = ODD; off < 2 * ODD; off += 60000) {
+		assert_int_equal(image_read_at(img, &byte, 1, off, &e), -EBADMSG);
+	}
+	cache_check_read(img, SEED, 0, ODD);
+	cache_check_read(img, SEED, 2 * ODD, ODD);
+	assert_int_equal(told, 1);
+	image_listen(img, NULL, NULL);
+	image_close(other);
+	image_close(img);
+	cache_close(c);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		CACHE_DIR_TEST(bytes_of_a_unit_that_is_corrupt_do_not_stay),
+		CACHE_DIR_TEST(bytes_of_a_unit_that_is_corrupt_are_withdrawn),
 		CACHE_DIR_TEST(reading_in_order_decodes_each_unit_once),
 		CACHE_DIR_TEST(units_behind_a_reader_are_decoded_before_it_comes),
 		CACHE_DIR_TEST(edges_of_units_are_put_together),

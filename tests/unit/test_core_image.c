@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "core/bytes.h"
+#include "core/listener.h"
 #include "core/report.h"
 #include "tests/unit/fake_image.h"
 
@@ -203,6 +204,76 @@ static void lent_image_survives(void **state)
 	assert_true(closed);
 }
 
+/* A layer that can withdraw, and keeps something of the layers below. */
+struct doubtful {
+	struct image img;
+	struct listener listener;
+	unsigned int forgot; /* the how manieth */
+	unsigned int *order;
+};
+
+static void doubtful_listen(struct image *img, image_withdrawn_fn *fn, void *ctx)
+{
+	listener_set(&((struct doubtful *)img)->listener, fn, ctx);
+}
+
+static void doubtful_forget(struct image *img)
+{
+	struct doubtful *d = (struct doubtful *)img;
+
+	d->forgot = ++*d->order;
+}
+
+static void doubtful_destroy(struct image *img)
+{
+	struct doubtful *d = (struct doubtful *)img;
+
+	listener_fini(&d->listener);
+	image_fini(img);
+}
+
+static void count_up(void *ctx)
+{
+	++*(unsigned int *)ctx;
+}
+
+static void any_layer_can_withdraw(void **state)
+{
+	static const struct image_ops ops = {
+		.name = "doubtful",
+		.listen = doubtful_listen,
+		.forget = doubtful_forget,
+		.destroy = doubtful_destroy,
+	};
+	struct image *lowest = &fake_image_new(1000, 1, NULL)->img;
+	struct doubtful low;
+	struct doubtful high;
+	unsigned int order = 0;
+	unsigned int told = 0;
+
+	(void)state;
+	low.order = &order;
+	high.order = &order;
+	listener_init(&low.listener);
+	listener_init(&high.listener);
+	assert_int_equal(image_init(&low.img, &ops, lowest, 1000, "low"), 0);
+	assert_int_equal(image_init(&high.img, &ops, &low.img, 1000, "high"), 0);
+	listener_tell(&low.listener);
+	image_listen(&high.img, count_up, &told);
+	listener_tell(&low.listener);
+	assert_int_equal(told, 1);
+	listener_tell(&high.listener);
+	assert_int_equal(told, 2);
+	image_forget(&high.img);
+	assert_int_equal(low.forgot, 1);
+	assert_int_equal(high.forgot, 2);
+	image_listen(&high.img, NULL, NULL);
+	listener_tell(&low.listener);
+	listener_tell(&high.listener);
+	assert_int_equal(told, 2);
+	image_close(&high.img);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -217,6 +288,7 @@ int main(void)
 		cmocka_unit_test(units_are_as_the_layer_says),
 		cmocka_unit_test(provisional_size_becomes_final_at_the_end),
 		cmocka_unit_test(lent_image_survives),
+		cmocka_unit_test(any_layer_can_withdraw),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

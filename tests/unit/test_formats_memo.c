@@ -172,6 +172,89 @@ static void failure_reaches_everybody_who_waits(void **state)
 	memo_free(c.m);
 }
 
+static void what_is_forgotten_is_made_anew(void **state)
+{
+	struct memo_item *held;
+	struct memo_item *making;
+	struct memo_item *same;
+	struct memo *m;
+
+	(void)state;
+	assert_int_equal(memo_new(64, 512, &m), 0);
+	make(m, 1);
+	held = make_pinned(m, 2);
+	assert_int_equal(memo_claim(m, 3, &making), MEMO_MINE);
+	assert_int_equal(memo_claim(m, 3, &same), MEMO_THEIRS);
+	memo_forget(m);
+	for (uint64_t key = 1; key <= 3; key++) {
+		assert_false(memo_has(m, key));
+		make(m, key);
+	}
+	/* Who was here before has what there was. */
+	assert_int_equal(held->data[63], 2);
+	memset(making->data, 9, 64);
+	memo_publish(m, making, 64);
+	assert_int_equal(memo_wait(m, same, NULL), 0);
+	assert_ptr_equal(same, making);
+	assert_int_equal(same->data[63], 9);
+	memo_put(m, making);
+	memo_put(m, same);
+	memo_put(m, held);
+	for (uint64_t key = 1; key <= 3; key++) {
+		assert_true(present(m, key));
+	}
+	memo_free(m);
+}
+
+static void a_forgotten_block_may_fail(void **state)
+{
+	const struct err why = { .code = -EIO, .text = "no" };
+	struct memo_item *making;
+	struct memo_item *same;
+	struct err e = { 0 };
+	struct memo *m;
+
+	(void)state;
+	assert_int_equal(memo_new(64, 256, &m), 0);
+	assert_int_equal(memo_claim(m, 3, &making), MEMO_MINE);
+	assert_int_equal(memo_claim(m, 3, &same), MEMO_THEIRS);
+	memo_forget(m);
+	make(m, 3);
+	memo_fail(m, making, &why);
+	assert_int_equal(memo_wait(m, same, &e), -EIO);
+	assert_true(present(m, 3));
+	memo_free(m);
+}
+
+/* What was read before is not for those who come after. */
+static void what_is_outdated_is_shared_with_nobody(void **state)
+{
+	struct memo_item *item;
+	struct memo *m;
+	uint64_t age;
+
+	(void)state;
+	assert_int_equal(memo_new(64, 256, &m), 0);
+	age = memo_age(m);
+	make(m, 1);
+	assert_int_equal(memo_claim_of_age(m, 1, age, &item), MEMO_READY);
+	memo_put(m, item);
+	memo_forget(m);
+	assert_int_equal(memo_claim_of_age(m, 1, age, &item), MEMO_MINE);
+	assert_false(memo_has(m, 1));
+	make(m, 1);
+	memset(item->data, 9, 64);
+	memo_publish(m, item, 64);
+	memo_put(m, item);
+	assert_true(present(m, 1));
+	assert_int_equal(memo_claim_of_age(m, 1, age, &item), MEMO_MINE);
+	memo_publish(m, item, 64);
+	memo_put(m, item);
+	assert_int_equal(memo_claim_of_age(m, 1, memo_age(m), &item), MEMO_READY);
+	memo_put(m, item);
+	memo_free(m);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -180,6 +263,9 @@ int main(void)
 		cmocka_unit_test(failed_block_is_tried_anew),
 		cmocka_unit_test(block_that_many_want_is_made_once),
 		cmocka_unit_test(failure_reaches_everybody_who_waits),
+		cmocka_unit_test(what_is_forgotten_is_made_anew),
+		cmocka_unit_test(a_forgotten_block_may_fail),
+		cmocka_unit_test(what_is_outdated_is_shared_with_nobody),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

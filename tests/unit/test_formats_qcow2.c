@@ -475,9 +475,39 @@ static void a_broken_entry_hides_no_data_from_the_count(void **state)
 	image_close(img);
 }
 
+/* Tables and clusters that were kept may be of bytes that turned out to be wrong. */
+static void what_was_kept_is_forgotten(void **state)
+{
+	struct fake_image *f = make_file();
+	struct image *img = open_qcow2(&f->img);
+	const uint64_t compressed = 16 * CLUSTER + 10;
+	uint8_t zeros[100] = { 0 };
+	uint8_t buf[100];
+
+	(void)state;
+	check_read(img, 0, 100);
+	check_read(img, compressed, 100);
+	store_be64(f->data + L2, 0);
+	memset(f->data + STREAMS + 5, 7, CLUSTER);
+	check_read(img, 0, 100);
+	check_read(img, compressed, 100);
+	image_forget(img);
+	assert_int_equal(image_read_at(img, buf, 100, 0, NULL), 0);
+	assert_memory_equal(buf, zeros, 100);
+	assert_int_equal(image_read_at(img, buf, 100, compressed, NULL), 0);
+	assert_int_equal(buf[0], 7);
+	image_forget(img);
+	f->fail_code = -EBADMSG;
+	f->fail_next = 2;
+	assert_int_equal(image_read_at(img, buf, 100, 0, NULL), -EBADMSG);
+	assert_int_equal(image_read_at(img, buf, 100, compressed, NULL), -EBADMSG);
+	image_close(img);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(what_was_kept_is_forgotten),
 		cmocka_unit_test(opening_takes_two_reads),
 		cmocka_unit_test(small_tables_are_asked_for_at_once_in_order_of_the_file),
 		cmocka_unit_test(table_is_read_once_and_data_in_one_piece),

@@ -292,6 +292,41 @@ static void what_is_fetched_again_is_unverified_until_it_was_read(void **state)
 	image_close(img);
 }
 
+/* What the listener of an image saw when it was told. */
+struct listening {
+	_Atomic unsigned int told;
+};
+
+static void on_withdrawn(void *ctx)
+{
+	((struct listening *)ctx)->told++;
+}
+
+static void wrong_bytes_are_withdrawn(void **state)
+{
+	struct record record = { { &record_ops }, .lock = PTHREAD_MUTEX_INITIALIZER };
+	struct listening l = { 0 };
+	char bad[sizeof(good)];
+	struct cache *cache;
+	struct image *img;
+	uint8_t byte;
+
+	(void)state;
+	memcpy(bad, good, sizeof(good));
+	bad[10] = bad[10] == '0' ? '1' : '0';
+	img = watch(bad, &record, 0, &cache);
+	image_listen(img, on_withdrawn, &l);
+	assert_int_equal(image_read_at(img, &byte, 1, 0, NULL), 0);
+	cache->present = SIZE;
+	while (l.told == 0) {
+		usleep(1000);
+	}
+	assert_int_equal(image_read_at(img, &byte, 1, 0, NULL), -ENOKEY);
+	assert_int_equal(l.told, 1);
+	image_listen(img, NULL, NULL);
+	image_close(img);
+}
+
 static void what_was_wrong_stays_wrong(void **state)
 {
 	struct record record = { { &record_ops }, .lock = PTHREAD_MUTEX_INITIALIZER };
@@ -366,6 +401,7 @@ int main(void)
 		cmocka_unit_test(what_went_since_makes_it_unverified),
 		cmocka_unit_test(other_bytes_are_not_handed_out),
 		cmocka_unit_test(what_is_fetched_again_is_unverified_until_it_was_read),
+		cmocka_unit_test(wrong_bytes_are_withdrawn),
 		cmocka_unit_test(what_was_wrong_stays_wrong),
 		cmocka_unit_test(what_could_not_be_read_is_read_again),
 		cmocka_unit_test(wrong_bytes_are_found_when_what_was_torn_is_here_again),
