@@ -11,6 +11,9 @@
  * The kernel's rules: an inode is open either through its page cache or passed through, never both
  * at a time, and all that pass through name the same file. It takes CAP_SYS_ADMIN, and a file that
  * lies on no stacked filesystem (overlayfs). Where that is not so, opens are as ever.
+ *
+ * What is passed through cannot be called back while it is open, so only what can no more turn out
+ * to be wrong is lent: see lend_file in core/image.h.
  */
 #ifndef FUSEFS_PASSTHROUGH_H
 #define FUSEFS_PASSTHROUGH_H

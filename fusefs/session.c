@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
+#include <sys/mount.h>
 #include <sys/prctl.h>
 #include <sys/sysmacros.h>
 #include <unistd.h>
@@ -20,6 +21,7 @@
 #include "fusefs/libfuse.h"
 #include "fusefs/mounts.h"
 #include "fusefs/ops.h"
+#include "fusefs/pages.h"
 #include "fusefs/state.h"
 #include "fusefs/workers.h"
 
@@ -344,6 +346,7 @@ static int serve_on(struct fusefs *fs, void (*ready)(void *ctx), void *ctx, stru
 				"this kernel speaks a FUSE protocol that libfuse does not know");
 		}
 		if (what & WAKE_FIRST) {
+			pages_ready(fs->pages);
 			raise_readahead(fs);
 			if (ready) {
 				ready(ctx);
@@ -394,14 +397,46 @@ static bool stop_workers(struct fusefs *fs, struct workers *workers)
 	return workers_stop(workers, GRACE_MS);
 }
 
+/* Answers all requests there are, and will be, with an error. */
+static void abort_connection(const struct fusefs *fs)
+{
+	char path[64];
+	CLEANUP_CLOSE int fd = -1;
+
+	snprintf(path, sizeof(path), "/sys/fs/fuse/connections/%u/abort", minor(fs->dev));
+	fd = open(path, O_WRONLY | O_CLOEXEC);
+	if (fd < 0 || write(fd, "1", 1) != 1) {
+		log_debug("%s: %s", path, strerrordesc_np(errno));
+		if (still_mounted(fs)) {
+			(void)umount2(fs->mountpoint, MNT_FORCE | UMOUNT_NOFOLLOW);
+		}
+	}
+}
+
+/* While pages are being dropped, the kernel waits for reads, and would wait for ever, beyond
+ * SIGKILL, if those who answer them ended before. So first come those reads. */
+static bool stop_pages(struct fusefs *fs)
+{
+	if (pages_stop(fs->pages, 0)) {
+		return true;
+	}
+	interrupt_volumes(fs, false);
+	if (pages_stop(fs->pages, GRACE_MS / 1000)) {
+		return true;
+	}
+	abort_connection(fs);
+	return pages_stop(fs->pages, GRACE_MS / 1000);
+}
+
 /* Ends the threads. False when one of them is stuck in an image. */
 static bool end_threads(struct fusefs *fs, struct workers *workers, pthread_t counter)
 {
 	struct timespec until;
 
-	if (!stop_workers(fs, workers)) {
+	if (!stop_workers(fs, workers) || !pages_stop(fs->pages, 0)) {
 		return false;
 	}
+	pages_free(TAKE_PTR(fs->pages));
 	interrupt_volumes(fs, true);
 	clock_gettime(CLOCK_MONOTONIC, &until);
 	until.tv_sec += GRACE_MS / 1000;
@@ -415,10 +450,18 @@ static bool end_threads(struct fusefs *fs, struct workers *workers, pthread_t co
 	return true;
 }
 
+/* Nothing was served, so it had nothing to do. */
+static void end_pages(struct fusefs *fs)
+{
+	if (fs->pages && pages_stop(fs->pages, 0)) {
+		pages_free(TAKE_PTR(fs->pages));
+	}
+}
+
 static int serve(struct fusefs *fs, void (*ready)(void *ctx), void *ctx, struct err *e)
 {
 	struct workers_events events = { on_first, on_ended, NULL };
-	struct workers *workers;
+	struct workers *workers = NULL;
 	pthread_t counter;
 	int flushed;
 	int r;
@@ -428,14 +471,20 @@ static int serve(struct fusefs *fs, void (*ready)(void *ctx), void *ctx, struct 
 	if (r != 0) {
 		return err_sys(e, r, "start a thread");
 	}
-	r = workers_start(fs->session, fs->opts.threads, &events, &workers, e);
+	r = pages_start(fs->session, fs->volumes, fs->tree.count, &fs->pages, e);
+	if (r == 0) {
+		r = workers_start(fs->session, fs->opts.threads, &events, &workers, e);
+	}
 	if (r < 0) {
 		pthread_join(counter, NULL);
+		end_pages(fs);
 		return r;
 	}
 	r = serve_on(fs, ready, ctx, e);
 	fs->stopping = true;
-	unmount(fs);
+	if (stop_pages(fs)) {
+		unmount(fs);
+	}
 	fs->abandoned = !end_threads(fs, workers, counter);
 	flushed = flush_volumes(fs, r < 0 ? NULL : e);
 	if (fs->abandoned) {

@@ -15,6 +15,7 @@
 #include "fusefs/volume.h"
 
 struct fuse_session;
+struct pages;
 
 struct fusefs {
 	struct fusefs_opts opts; /* without the strings, which are these two */
@@ -26,6 +27,7 @@ struct fusefs {
 	struct passthrough passthrough;
 	struct buffers *buffers;
 	struct fuse_session *session; /* NULL: not mounted */
+	struct pages *pages;          /* NULL: not served */
 	dev_t dev;                    /* of the mount, 0 when unknown */
 	atomic_bool initialised;      /* the kernel's first request was accepted */
 	atomic_bool stopping;

@@ -100,6 +100,19 @@ def stall(length, seconds):
     return fault
 
 
+def hold(offset, end, until):
+    """Before the event @until nothing that lies in [@offset, @end) of the file."""
+    def fault(request, reply):
+        if (until.is_set() or not request.ranged or request.start >= end
+                or request.start + len(reply.body) <= offset):
+            return
+        if request.start < offset:
+            reply.cut = offset - request.start
+        else:
+            until.wait(60)
+    return fault
+
+
 def delay(seconds):
     def fault(request, reply):
         reply.delay = seconds

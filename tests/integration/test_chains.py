@@ -7,13 +7,16 @@ import os
 import struct
 import subprocess
 import tarfile
+import threading
 import zlib
 
 import pytest
 
 import faults
+from command import slowness
 from test_copy import loop_device
-from util import KIB, MIB, assert_bytes, assert_same, one_line, pread, run, seeded_bytes, sha256
+from util import (KIB, MIB, assert_bytes, assert_same, one_line, pread, refuses, run, seeded_bytes,
+                  sha256, wait_for)
 
 PACKERS = {
     "gz": ["gzip", "-1", "--stdout"],
@@ -392,3 +395,40 @@ def test_a_right_download_proves_nothing_of_a_damaged_one(lazydisk, bad, tmp, pa
         assert done.returncode == 4, done.stderr
         assert one_line(done.stderr)
         assert_boots_nowhere(target)
+
+
+@pytest.mark.parametrize("kind", ["raw", "qcow2"])
+@pytest.mark.parametrize("command", STREAMS, ids=["gz", "xz", "blocks.xz", "zst"])
+def test_what_was_read_of_a_damaged_stream_is_not_read_again(lazydisk, bad, tmp, kind, command):
+    """Not from the kernel's pages either, while the mount and the file are open."""
+    noise = seeded_bytes(12 * MIB, f"pages {kind}")
+    source = inner("qcow2", noise, tmp) if kind == "qcow2" else os.path.join(tmp, "disk.raw")
+    if kind == "raw":
+        with open(source, "wb") as f:
+            f.write(noise)
+    with open(source, "rb") as f:
+        data = bytearray(subprocess.run(
+            command, stdin=f, capture_output=True, check=True, timeout=60).stdout)
+    at = data.find(noise[3 * MIB:3 * MIB + 64])
+    assert at > 0
+    data[at] ^= 1
+    go_on = threading.Event()
+    # What says how long it is stands at the end.
+    url = bad.file(f"/damaged.{kind}", bytes(data),
+                   faults=[faults.hold(2 * MIB, 10 * MIB, go_on)])
+    with lazydisk.mounted("--no-complete", url) as mount:
+        with open(mount.image(), "rb", buffering=0) as f:
+            # Nobody has seen the damage.
+            assert_bytes(os.pread(f.fileno(), 64 * KIB, 0), noise[:64 * KIB])
+            go_on.set()
+            wait_for(lambda: any(refuses(f.name, at, MIB) for at in range(0, 12 * MIB, MIB)),
+                     30 * slowness(), "the damage")
+            # From the first page to the last.
+            wait_for(lambda: refuses(f.name), 30 * slowness(), "the end of the pages")
+            with pytest.raises(OSError):
+                os.pread(f.fileno(), 64 * KIB, 0)
+            # Blocks are proven each; where the clusters of the others are, this one has said.
+            if "--block-size=5MiB" in command and kind == "raw":
+                assert_bytes(os.pread(f.fileno(), MIB, 11 * MIB), noise[11 * MIB:])
+            else:
+                wait_for(lambda: refuses(f.name, 11 * MIB), 30 * slowness(), "the last pages")

@@ -154,6 +154,15 @@ def drop_pages(path):
         os.close(fd)
 
 
+def refuses(path, offset=0, length=4096):
+    """Whether a read of it fails."""
+    try:
+        pread(path, length, offset)
+    except OSError:
+        return True
+    return False
+
+
 def mounts_at(path):
     """The file system types mounted exactly at @path, the oldest first."""
     path = os.path.abspath(path)

@@ -6,6 +6,7 @@
 #include <fcntl.h>
 #include <grp.h>
 #include <poll.h>
+#include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -19,6 +20,7 @@
 
 #include "core/bytes.h"
 #include "core/image.h"
+#include "core/listener.h"
 #include "fusefs/fusefs.h"
 #include "fusefs/mounts.h"
 #include "tests/unit/fake_image.h"
@@ -60,13 +62,21 @@ struct disk {
 	struct image img;
 	struct steer *steer;
 	uint8_t *data;
+	struct listener listener;
+	_Atomic uint8_t kept; /* `flip` as of the last disk_forget() */
 };
 
 static int disk_read_at(struct image *img, void *buf, size_t len, uint64_t off, struct err *e)
 {
 	struct disk *d = (struct disk *)img;
 	struct steer *s = d->steer;
+	uint8_t flip = s->keeps ? d->kept : s->flip;
+	uint8_t *to = buf;
 
+	/* Before the gate: an answer may be older than what happens there. */
+	for (size_t i = 0; i < len; i++) {
+		to[i] = d->data[off + i] ^ flip;
+	}
 	if (s->gate_closed && off >= s->gate_from) {
 		s->waiting++;
 		while (s->gate_closed) {
@@ -77,8 +87,19 @@ static int disk_read_at(struct image *img, void *buf, size_t len, uint64_t off, 
 	if (s->read_code) {
 		return err_set(e, s->read_code, "made to fail");
 	}
-	memcpy(buf, d->data + off, len);
 	return 0;
+}
+
+static void disk_listen(struct image *img, image_withdrawn_fn *fn, void *ctx)
+{
+	listener_set(&((struct disk *)img)->listener, fn, ctx);
+}
+
+static void disk_forget(struct image *img)
+{
+	struct disk *d = (struct disk *)img;
+
+	d->kept = d->steer->flip;
 }
 
 static int disk_extent_at(struct image *img, uint64_t off, struct extent *ret, struct err *e)
@@ -140,6 +161,7 @@ static void disk_destroy(struct image *img)
 	struct disk *d = (struct disk *)img;
 
 	free(d->data);
+	listener_fini(&d->listener);
 	image_fini(img);
 	free(d);
 }
@@ -149,6 +171,8 @@ static const struct image_ops disk_ops = {
 	.read_at = disk_read_at,
 	.extent_at = disk_extent_at,
 	.allocated = disk_allocated,
+	.listen = disk_listen,
+	.forget = disk_forget,
 	.destroy = disk_destroy,
 };
 
@@ -168,6 +192,7 @@ static struct image *disk_new(const struct image_ops *ops, uint64_t size, struct
 	assert(d);
 	assert(image_init(&d->img, ops, NULL, size, "disk") == 0);
 	d->steer = steer;
+	listener_init(&d->listener);
 	d->data = malloc(size);
 	assert(d->data);
 	for (uint64_t i = 0; i < size; i++) {
@@ -226,6 +251,39 @@ static size_t make_volumes(
 	return n;
 }
 
+/* Withdraws bytes when the test says so. */
+struct teller {
+	struct steer *steer;
+	struct fusefs_volume *volumes;
+	size_t count;
+	pthread_t thread;
+	_Atomic bool stop;
+};
+
+static void *tell(void *arg)
+{
+	struct teller *t = arg;
+
+	while (!t->stop) {
+		unsigned int which = t->steer->withdraw | t->steer->storm;
+
+		for (size_t i = 0; which >> i; i++) {
+			if (which >> i & 1) {
+				listener_tell(&((struct disk *)t->volumes[i].image)->listener);
+			}
+		}
+		t->steer->withdraw &= ~which;
+		usleep(which ? 50 : 500);
+	}
+	return NULL;
+}
+
+static void stop_telling(struct teller *t)
+{
+	t->stop = true;
+	pthread_join(t->thread, NULL);
+}
+
 /* The exit code: 0, or 3 when it could not mount, 4 when serving failed. */
 static int serve(const struct mount_fixture *f, const struct mount_plan *plan, int ready)
 {
@@ -239,10 +297,12 @@ static int serve(const struct mount_fixture *f, const struct mount_plan *plan, i
 		.ctx = f->steer,
 	};
 	size_t count = make_volumes(plan, f->steer, volumes);
+	struct teller teller = { .steer = f->steer, .volumes = volumes, .count = count };
 	struct err e = { 0 };
 	struct fusefs *fs = NULL;
 	int code = 0;
 
+	assert(pthread_create(&teller.thread, NULL, tell, &teller) == 0);
 	if (fusefs_new(&opts, volumes, count, &fs, &e) < 0 || fusefs_mount(fs, &e) < 0) {
 		code = 3;
 	} else if (plan->early_signal) {
@@ -258,6 +318,7 @@ static int serve(const struct mount_fixture *f, const struct mount_plan *plan, i
 	if (code == 4) {
 		return code;
 	}
+	stop_telling(&teller);
 	for (size_t i = 0; i < count; i++) {
 		image_close(volumes[i].image);
 	}

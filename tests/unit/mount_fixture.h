@@ -24,6 +24,10 @@ struct steer {
 	_Atomic unsigned int statuses;
 	_Atomic unsigned int flushes;
 	_Atomic bool fail_alloc;
+	_Atomic unsigned int withdraw; /* bits of volumes that withdraw bytes; 0 when they did */
+	_Atomic bool storm;            /* the first volume withdraws all the time */
+	_Atomic uint8_t flip;          /* every byte that is read differs by it */
+	_Atomic bool keeps;            /* but only when the image was told to forget */
 };
 
 struct mount_plan {
