@@ -195,9 +195,14 @@ int image_unit_at(
 	return 0;
 }
 
+static bool layer_owes_proof(const struct image *img)
+{
+	return img->ops->owes_proof ? img->ops->owes_proof(img) : img->ops->prove != NULL;
+}
+
 bool image_owes_proof(const struct image *img)
 {
-	while (img && !img->ops->prove) {
+	while (img && !layer_owes_proof(img)) {
 		img = img->below;
 	}
 	return img != NULL;

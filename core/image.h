@@ -90,8 +90,8 @@ struct image_ops {
 	/* What proves bytes stands behind them, so that some that were read may yet turn out to be
 	 * wrong: reads on until everything was seen right that this layer has ever handed over.
 	 * It may read what it has not, too: what a cache above holds can be of an earlier run.
-	 * -EBADMSG: it was not. May take as long as reading the whole image. NULL: nothing is
-	 * owed. */
+	 * -EBADMSG: it was not. May take as long as reading the whole image. A layer that reads
+	 * other images than the one below (a backing file) asks those. NULL: nothing is owed. */
 	int (*prove)(struct image *img, struct err *e);
 
 	/* Has @fn(@ctx) called whenever bytes that this layer has handed over turn out to be wrong,
@@ -103,6 +103,9 @@ struct image_ops {
 	 * handed out to reads that begin from now on. Returns at once. A layer with other images
 	 * beside `below` hands it on to these. NULL: nothing is kept. */
 	void (*forget)(struct image *img);
+
+	/* Whether there is something for prove() to do. NULL: always, where there is prove(). */
+	bool (*owes_proof)(const struct image *img);
 
 	/* Of an IMAGE_SIZE_PROVISIONAL image: how many bytes there really are. -EAGAIN while
 	 * nobody has decoded the end. Returns at once. */
@@ -215,9 +218,8 @@ int image_unit_at(
 /* Whether a layer of the chain hands over bytes before they are proven. */
 bool image_owes_proof(const struct image *img);
 
-/* Whatever was read of the image was right, as far as the layers below each other can tell (backing
- * files are not asked), or an error: see `prove` above. Who keeps what was read asks before saying
- * so. */
+/* Whatever was read of the image was right, as far as its layers and those of its backing files can
+ * tell, or an error: see `prove` above. Who keeps what was read asks before saying so. */
 int image_prove(struct image *img, struct err *e);
 
 /*

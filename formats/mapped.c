@@ -72,6 +72,21 @@ void mapped_forget(struct image *img)
 	}
 }
 
+int mapped_prove(struct image *img, struct err *e)
+{
+	struct mapped *m = (struct mapped *)img;
+	int r = m->backing ? image_prove(m->backing, e) : 0;
+
+	return r < 0 ? err_wrap(e, r, "backing file") : 0;
+}
+
+bool mapped_owes_proof(const struct image *img)
+{
+	const struct mapped *m = (const struct mapped *)img;
+
+	return m->backing && image_owes_proof(m->backing);
+}
+
 void mapped_clear(struct mapped *m)
 {
 	image_close(m->backing);

@@ -87,6 +87,9 @@ int mapped_allocated(struct image *img, uint64_t *ret, struct err *e);
 void mapped_interrupt(struct image *img);
 void mapped_listen(struct image *img, image_withdrawn_fn *fn, void *ctx);
 void mapped_forget(struct image *img);
+/* Only of the backing file: for formats that may have one. */
+int mapped_prove(struct image *img, struct err *e);
+bool mapped_owes_proof(const struct image *img);
 
 /* Tables of @file (borrowed) that take at most @memory bytes, no codec; everything else is left to
  * the caller. -ENOMEM or 0. mapped_clear() is safe after a failure, and on zeroed memory. */

@@ -109,6 +109,28 @@ static void joined_prefetch(struct image *img, uint64_t off, uint64_t len)
 	}
 }
 
+static int joined_prove(struct image *img, struct err *e)
+{
+	struct joined *j = (struct joined *)img;
+	int r = 0;
+
+	for (size_t i = 0; r == 0 && i < j->count; i++) {
+		r = j->parts[i].image ? image_prove(j->parts[i].image, e) : 0;
+	}
+	return r < 0 ? err_wrap(e, r, "extent file") : 0;
+}
+
+static bool joined_owes_proof(const struct image *img)
+{
+	const struct joined *j = (const struct joined *)img;
+	bool owes = false;
+
+	for (size_t i = 0; !owes && i < j->count; i++) {
+		owes = j->parts[i].image && image_owes_proof(j->parts[i].image);
+	}
+	return owes;
+}
+
 static int joined_allocated(struct image *img, uint64_t *ret, struct err *e)
 {
 	struct joined *j = (struct joined *)img;
@@ -184,6 +206,8 @@ static const struct image_ops joined_ops = {
 	.read_at = joined_read_at,
 	.extent_at = joined_extent_at,
 	.prefetch = joined_prefetch,
+	.prove = joined_prove,
+	.owes_proof = joined_owes_proof,
 	.allocated = joined_allocated,
 	.report = joined_report,
 	.interrupt = joined_interrupt,

@@ -432,3 +432,34 @@ def test_what_was_read_of_a_damaged_stream_is_not_read_again(lazydisk, bad, tmp,
                 assert_bytes(os.pread(f.fileno(), MIB, 11 * MIB), noise[11 * MIB:])
             else:
                 wait_for(lambda: refuses(f.name, 11 * MIB), 30 * slowness(), "the last pages")
+
+
+def test_what_was_read_of_a_packed_backing_file_is_proven_too(lazydisk, bad, tmp):
+    """A header may say that its backing file is packed, though qemu would not write that."""
+    noise = seeded_bytes(24 * MIB, "backing")
+    raw, top = os.path.join(tmp, "base.raw"), os.path.join(tmp, "top.qcow2")
+    target = os.path.join(tmp, "copy.img")
+    with open(raw, "wb") as f:
+        f.write(noise)
+    run("zstd", "-q", "-1", "--check", raw)
+    with open(f"{raw}.zst", "rb") as f:
+        base = bytearray(f.read())
+    run("qemu-img", "create", "-u", "-f", "qcow2", "-b", "base.zst", "-F", "vhdx", top,
+        str(4 * MIB))
+    with open(top, "rb") as f:
+        header = f.read()
+    assert header.count(b"vhdx") == 1
+    url = bad.file("/top.qcow2", header.replace(b"vhdx", b"zstd"))
+    bad.file("/base.zst", bytes(base))
+    lazydisk.ok("copy", "--allow-backing", url, target)
+    with open(target, "rb") as f:
+        assert_bytes(f.read(), noise[:4 * MIB])
+    os.unlink(target)
+    at = base.find(noise[3 * MIB:3 * MIB + 64])
+    assert at > 0
+    base[at] ^= 1
+    bad.file("/base.zst", bytes(base))
+    done = lazydisk.run("copy", "--allow-backing", url, target)
+    assert done.returncode == 4, done.stderr
+    assert one_line(done.stderr)
+    assert_boots_nowhere(target)

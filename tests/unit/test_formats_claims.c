@@ -80,7 +80,7 @@ static size_t list(struct bed *b, size_t unit, struct claim *ret)
 static void an_end_that_was_right_leaves_nothing_open(void **state)
 {
 	struct bed *b = *state;
-	struct claim last;
+	struct claim last = { 0 };
 	struct witness w = begin(b, 0);
 
 	assert_true(claims_open(&b->claims, 0));
@@ -97,7 +97,7 @@ static void an_end_that_was_right_leaves_nothing_open(void **state)
 static void what_is_only_passed_over_is_no_claim(void **state)
 {
 	struct bed *b = *state;
-	struct claim last;
+	struct claim last = { 0 };
 	struct witness w = begin(b, 1);
 
 	witness_see(&w, b->right + UNIT, 100);
@@ -111,7 +111,7 @@ static void what_is_only_passed_over_is_no_claim(void **state)
 static void who_comes_by_takes_claims_over(void **state)
 {
 	struct bed *b = *state;
-	struct claim last;
+	struct claim last = { 0 };
 	struct witness w;
 
 	leave(b, b->right, 1, UNIT + 3000);
@@ -138,7 +138,7 @@ static void who_comes_by_takes_claims_over(void **state)
 static void other_bytes_stay_a_claim(void **state)
 {
 	struct bed *b = *state;
-	struct claim last;
+	struct claim last = { 0 };
 	struct witness w;
 
 	leave(b, b->wrong, 1, DAMAGE + 1);
@@ -164,7 +164,7 @@ static void other_bytes_stay_a_claim(void **state)
 static void who_is_still_there_keeps_its_claim(void **state)
 {
 	struct bed *b = *state;
-	struct claim last;
+	struct claim last = { 0 };
 	struct witness waits = begin(b, 0);
 	struct witness w = begin(b, 0);
 
@@ -186,7 +186,7 @@ static void who_is_still_there_keeps_its_claim(void **state)
 static void claims_are_bounded_and_their_loss_is_known(void **state)
 {
 	struct bed *b = *state;
-	struct claim last;
+	struct claim last = { 0 };
 	struct witness w;
 
 	for (size_t i = 0; i < CLAIMS_SPARE + 2; i++) {
