@@ -216,6 +216,16 @@ static void fake_interrupt(struct image *img)
 	((struct fake_image *)img)->interrupted = true;
 }
 
+static void fake_listen(struct image *img, image_withdrawn_fn *fn, void *ctx)
+{
+	listener_set(&((struct fake_image *)img)->listener, fn, ctx);
+}
+
+static void fake_forget(struct image *img)
+{
+	((struct fake_image *)img)->forgets++;
+}
+
 static void fake_destroy(struct image *img)
 {
 	struct fake_image *f = (struct fake_image *)img;
@@ -225,6 +235,7 @@ static void fake_destroy(struct image *img)
 		*f->closed = true;
 	}
 	free(f->data);
+	listener_fini(&f->listener);
 	image_fini(img);
 	free(f);
 }
@@ -234,6 +245,8 @@ static const struct image_ops fake_ops = {
 	.read_at = fake_read_at,
 	.stream_at = fake_stream_at,
 	.interrupt = fake_interrupt,
+	.listen = fake_listen,
+	.forget = fake_forget,
 	.destroy = fake_destroy,
 };
 
@@ -257,6 +270,7 @@ struct fake_image *fake_image_new(uint64_t size, uint64_t seed, const char *id)
 	assert(image_init(&f->img, &fake_ops, NULL, size, id ? id : text) == 0);
 	f->seed = seed;
 	f->fail_code = -EIO;
+	listener_init(&f->listener);
 	return f;
 }
 

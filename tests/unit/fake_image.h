@@ -10,6 +10,7 @@
 #include <stdbool.h>
 
 #include "core/image.h"
+#include "core/listener.h"
 
 struct fake_image {
 	struct image img;
@@ -28,6 +29,8 @@ struct fake_image {
 	_Atomic unsigned int now;  /* transfers under way */
 	_Atomic unsigned int most; /* most of them at once */
 	_Atomic bool interrupted;
+	struct listener listener;     /* as of image_listen() */
+	_Atomic unsigned int forgets; /* calls of image_forget() */
 	/* Of a decoder: */
 	_Atomic uint64_t unit;    /* units have so many bytes */
 	_Atomic uint64_t lead;    /* the first one has so many less */

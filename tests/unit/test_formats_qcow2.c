@@ -361,6 +361,31 @@ static void backing_file_is_read_asked_and_interrupted(void **state)
 	image_close(img);
 }
 
+static void count_up(void *ctx)
+{
+	++*(unsigned int *)ctx;
+}
+
+static void backing_file_may_withdraw_and_forget(void **state)
+{
+	struct fake_image *backing = fake_image_new(50000, 1, NULL);
+	struct image *img = open_overlay(&backing->img);
+	unsigned int told = 0;
+
+	(void)state;
+	image_listen(img, count_up, &told);
+	listener_tell(&backing->listener);
+	assert_int_equal(told, 1);
+	listener_tell(&((struct fake_image *)img->below)->listener);
+	assert_int_equal(told, 2);
+	image_forget(img);
+	assert_int_equal(backing->forgets, 1);
+	image_listen(img, NULL, NULL);
+	listener_tell(&backing->listener);
+	assert_int_equal(told, 2);
+	image_close(img);
+}
+
 struct reader {
 	pthread_t thread;
 	struct image *img;
@@ -517,6 +542,7 @@ int main(void)
 		cmocka_unit_test(prefetch_of_places_that_are_mixed_names_them_once),
 		cmocka_unit_test(failed_read_is_told_and_tried_again),
 		cmocka_unit_test(backing_file_is_read_asked_and_interrupted),
+		cmocka_unit_test(backing_file_may_withdraw_and_forget),
 		cmocka_unit_test(readers_of_one_place_share_table_and_decompression),
 		cmocka_unit_test(slow_read_delays_no_other_reader),
 		cmocka_unit_test(overlapping_readers_who_fail_do_not_wait_for_ever),

@@ -207,6 +207,56 @@ static void descriptor_of_a_child_is_refused_by_name(void **state)
 	vmdk_descriptor_clear(&d);
 }
 
+static int give_extent(void *ctx, const char *name, const char *format, unsigned int depth,
+	struct image **ret, struct err *e)
+{
+	struct fake_image **files = ctx;
+
+	(void)e;
+	assert_string_equal(format, "raw");
+	assert_int_equal(depth, 1);
+	*ret = &files[strcmp(name, "b") == 0]->img;
+	return 0;
+}
+
+static void count_up(void *ctx)
+{
+	++*(unsigned int *)ctx;
+}
+
+static void each_extent_may_withdraw_and_forget(void **state)
+{
+	static const char text[] = "# Disk DescriptorFile\nversion=1\n"
+				   "createType=\"twoGbMaxExtentFlat\"\n"
+				   "RW 8 FLAT \"a\" 0\nRW 8 ZERO\nRW 8 FLAT \"b\" 0\n";
+	struct fake_image *files[] = { fake_image_new(4096, 1, NULL),
+		fake_image_new(4096, 2, NULL) };
+	const struct format_opts opts = {
+		.format = "vmdk", .open_backing = give_extent, .ctx = files
+	};
+	struct fake_image *descriptor = fake_image_from(text, sizeof(text) - 1, "text");
+	struct image *img = NULL;
+	unsigned int told = 0;
+	struct err e;
+
+	(void)state;
+	if (format_open(&descriptor->img, &opts, &img, &e) < 0) {
+		fail_msg("%s", e.text);
+	}
+	image_listen(img, count_up, &told);
+	for (unsigned int i = 0; i < ARRAY_SIZE(files); i++) {
+		listener_tell(&files[i]->listener);
+		assert_int_equal(told, i + 1);
+	}
+	image_forget(img);
+	assert_int_equal(files[0]->forgets, 1);
+	assert_int_equal(files[1]->forgets, 1);
+	image_listen(img, NULL, NULL);
+	listener_tell(&files[1]->listener);
+	assert_int_equal(told, 2);
+	image_close(img);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -218,6 +268,7 @@ int main(void)
 		cmocka_unit_test(headers_are_checked),
 		cmocka_unit_test(descriptor_lists_extents_in_order),
 		cmocka_unit_test(descriptor_of_a_child_is_refused_by_name),
+		cmocka_unit_test(each_extent_may_withdraw_and_forget),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
