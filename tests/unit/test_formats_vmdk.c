@@ -10,6 +10,7 @@
 #include "core/report.h"
 #include "formats/format.h"
 #include "formats/vmdk_descriptor.h"
+#include "formats/vmdk_extents.h"
 #include "formats/vmdk_header.h"
 #include "tests/unit/fake_image.h"
 
@@ -257,6 +258,63 @@ static void each_extent_may_withdraw_and_forget(void **state)
 	image_close(img);
 }
 
+static int prove_nothing(struct image *img, struct err *e)
+{
+	(void)img;
+	return err_set(e, -EBADMSG, "it was damaged");
+}
+
+/* @name says whether the file has something to prove. */
+static int give_proving_extent(void *ctx, const char *name, const char *format, unsigned int depth,
+	struct image **ret, struct err *e)
+{
+	static struct image_ops owing;
+	struct image *img = &fake_image_new(4096, 1, NULL)->img;
+
+	(void)ctx;
+	(void)e;
+	assert_string_equal(format, "raw");
+	assert_int_equal(depth, 1);
+	if (strcmp(name, "owes") == 0) {
+		owing = *img->ops;
+		owing.prove = prove_nothing;
+		img->ops = &owing;
+	}
+	*ret = img;
+	return 0;
+}
+
+#define TYPE "createType=\"twoGbMaxExtentFlat\"\n"
+
+static struct image *open_extents(const char *text)
+{
+	const struct format_opts opts = { .open_backing = give_proving_extent };
+	struct vmdk_descriptor d;
+	struct image *img = NULL;
+
+	assert_int_equal(vmdk_descriptor_parse(text, strlen(text), true, &d, NULL), 0);
+	assert_int_equal(
+		vmdk_extents_open(&fake_image_new(512, 2, NULL)->img, &opts, &d, &img, NULL), 0);
+	vmdk_descriptor_clear(&d);
+	return img;
+}
+
+static void extent_files_are_asked_for_proof(void **state)
+{
+	struct image *img = open_extents(TYPE "RW 8 FLAT \"a\" 0\nRW 8 ZERO\n");
+	struct err e = { 0 };
+
+	(void)state;
+	assert_false(image_owes_proof(img));
+	assert_int_equal(image_prove(img, NULL), 0);
+	image_close(img);
+	img = open_extents(TYPE "RW 8 FLAT \"a\" 0\nRW 8 ZERO\nRW 8 FLAT \"owes\" 0\n");
+	assert_true(image_owes_proof(img));
+	assert_int_equal(image_prove(img, &e), -EBADMSG);
+	assert_string_equal(e.text, "extent file: it was damaged");
+	image_close(img);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -269,6 +327,7 @@ int main(void)
 		cmocka_unit_test(descriptor_lists_extents_in_order),
 		cmocka_unit_test(descriptor_of_a_child_is_refused_by_name),
 		cmocka_unit_test(each_extent_may_withdraw_and_forget),
+		cmocka_unit_test(extent_files_are_asked_for_proof),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
