@@ -231,6 +231,9 @@ int image_prove(struct image *img, struct err *e);
  * before that image_forget(), so that no layer in between makes up for it: not within @fn, which
  * may not call the image. A read that was under way meanwhile may still bring the old bytes.
  *
+ * What was withdrawn before counts as well, for a layer may have kept what it read when it was
+ * opened: then @fn is called before image_listen() returns.
+ *
  * One listener an image; a second call takes the place of the first. @fn NULL: nobody. When that
  * has returned, no call is under way and none will come, which is to be so before the image is
  * closed. An @img of NULL is nothing.

@@ -21,12 +21,16 @@ void listener_set(struct listener *l, image_withdrawn_fn *fn, void *ctx)
 
 	l->fn = fn;
 	l->ctx = ctx;
+	if (fn && l->told) {
+		fn(ctx);
+	}
 }
 
 void listener_tell(struct listener *l)
 {
 	LOCK_SCOPE(&l->lock);
 
+	l->told = true;
 	if (l->fn) {
 		l->fn(l->ctx);
 	}

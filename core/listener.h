@@ -15,12 +15,14 @@ struct listener {
 	pthread_mutex_t lock; /* held while @fn is called */
 	image_withdrawn_fn *fn;
 	void *ctx;
+	bool told; /* once or more, whether or not somebody listened */
 };
 
 void listener_init(struct listener *l);
 void listener_fini(struct listener *l);
 
-/* As `listen`: when it returns, who listened before is not called any more. */
+/* As `listen`: when it returns, who listened before is not called any more. @fn is called at once
+ * if there was something to tell earlier: who listens now has perhaps seen those bytes already. */
 void listener_set(struct listener *l, image_withdrawn_fn *fn, void *ctx);
 
 /* After the bytes are gone and reads of them fail: whoever is told finds it so. */

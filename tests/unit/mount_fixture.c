@@ -303,6 +303,9 @@ static int serve(const struct mount_fixture *f, const struct mount_plan *plan, i
 	int code = 0;
 
 	assert(pthread_create(&teller.thread, NULL, tell, &teller) == 0);
+	while (f->steer->withdraw) {
+		usleep(500); /* before there is a mount, then */
+	}
 	if (fusefs_new(&opts, volumes, count, &fs, &e) < 0 || fusefs_mount(fs, &e) < 0) {
 		code = 3;
 	} else if (plan->early_signal) {

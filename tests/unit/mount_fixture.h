@@ -24,7 +24,8 @@ struct steer {
 	_Atomic unsigned int statuses;
 	_Atomic unsigned int flushes;
 	_Atomic bool fail_alloc;
-	_Atomic unsigned int withdraw; /* bits of volumes that withdraw bytes; 0 when they did */
+	_Atomic unsigned int withdraw; /* bits of volumes that withdraw bytes; 0 when they did.
+					* When set before the start: ahead of the mount. */
 	_Atomic bool storm;            /* the first volume withdraws all the time */
 	_Atomic uint8_t flip;          /* every byte that is read differs by it */
 	_Atomic bool keeps;            /* but only when the image was told to forget */

@@ -237,6 +237,30 @@ static void count_up(void *ctx)
 	++*(unsigned int *)ctx;
 }
 
+/* While the image was being opened, say. */
+static void who_listens_late_is_told_at_once(void **state)
+{
+	struct fake_image *low = fake_image_new(1000, 1, NULL);
+	struct fake_image *high = fake_image_new(1000, 1, NULL);
+	unsigned int told = 0;
+	unsigned int again = 0;
+
+	(void)state;
+	high->img.below = &low->img;
+	listener_tell(&low->listener);
+	image_listen(&high->img, NULL, NULL);
+	image_listen(&high->img, count_up, &told);
+	assert_int_equal(told, 1);
+	listener_tell(&high->listener);
+	assert_int_equal(told, 2);
+	image_listen(&high->img, NULL, NULL);
+	image_listen(&high->img, count_up, &again);
+	assert_int_equal(told, 2);
+	assert_int_equal(again, 2); /* once by each layer */
+	image_listen(&high->img, NULL, NULL);
+	image_close(&high->img);
+}
+
 static void any_layer_can_withdraw(void **state)
 {
 	static const struct image_ops ops = {
@@ -258,8 +282,8 @@ static void any_layer_can_withdraw(void **state)
 	listener_init(&high.listener);
 	assert_int_equal(image_init(&low.img, &ops, lowest, 1000, "low"), 0);
 	assert_int_equal(image_init(&high.img, &ops, &low.img, 1000, "high"), 0);
-	listener_tell(&low.listener);
 	image_listen(&high.img, count_up, &told);
+	assert_int_equal(told, 0);
 	listener_tell(&low.listener);
 	assert_int_equal(told, 1);
 	listener_tell(&high.listener);
@@ -289,6 +313,7 @@ int main(void)
 		cmocka_unit_test(provisional_size_becomes_final_at_the_end),
 		cmocka_unit_test(lent_image_survives),
 		cmocka_unit_test(any_layer_can_withdraw),
+		cmocka_unit_test(who_listens_late_is_told_at_once),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

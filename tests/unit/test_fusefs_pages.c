@@ -163,6 +163,23 @@ static void layers_forget_before_the_kernel_does(void **state)
 	stop();
 }
 
+/* What a layer kept of its first reads, when it was opened, may have been withdrawn before the
+ * mount listens. */
+static void what_was_withdrawn_before_the_mount_is_forgotten(void **state)
+{
+	int fd;
+
+	(void)state;
+	fixture.steer->keeps = true;
+	fixture.steer->flip = 1;
+	fixture.steer->withdraw = 1;
+	start(0);
+	fd = open_file(fixture.disk);
+	wait_for(fd, 0, 1);
+	close(fd);
+	stop();
+}
+
 struct reader {
 	pthread_t thread;
 	uint64_t off;
@@ -272,6 +289,8 @@ int main(void)
 		cmocka_unit_test_setup_teardown(what_was_withdrawn_is_read_anew, begin, end),
 		cmocka_unit_test_setup_teardown(each_file_has_its_own_pages, begin, end),
 		cmocka_unit_test_setup_teardown(layers_forget_before_the_kernel_does, begin, end),
+		cmocka_unit_test_setup_teardown(
+			what_was_withdrawn_before_the_mount_is_forgotten, begin, end),
 		cmocka_unit_test_setup_teardown(an_answer_from_before_does_not_stay, begin, end),
 		cmocka_unit_test_setup_teardown(
 			the_mount_ends_while_pages_wait_for_a_read, begin, end),
