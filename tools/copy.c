@@ -106,8 +106,9 @@ static void choose_options(struct copy *c)
 static int blame_source(struct copy *c, int r, struct err *e)
 {
 	c->blame = exitcode_of_source(r);
-	if (c->stack && r != -ECANCELED && !strstr(e->text, c->stack->source)) {
-		return err_wrap(e, r, "%s", c->stack->source);
+	if (c->stack && r != -ECANCELED && !strstr(e->text, c->stack->source) &&
+		!strstr(e->text, c->job->source)) {
+		return err_wrap(e, r, "%.200s", c->stack->source);
 	}
 	return r;
 }
@@ -210,7 +211,7 @@ static int find_journal(struct copy *c, uint64_t size, struct err *e)
 	c->resume.trusts = c->job->target_is_zero;
 	/* What an earlier run has decoded and this one has not cannot be proven any more; a stream
 	 * is decoded anew, and written where it differs. */
-	c->resume.marks = !c->streams && !c->stack->digest && image_owes_proof(image);
+	c->resume.marks = !c->streams && image_owes_proof(image);
 	c->resume.lasting = is_continued(c);
 	/* What is on this machine is quickly read again. */
 	c->resume.least = c->stack->local ? 5 : 0.05;

@@ -568,11 +568,22 @@ static void find_wrong(struct stack *stack)
 	stack->wrong_id = strdup(stack->cached->id);
 }
 
+/* The digest is of one file as it was read first: of what was decoded from bytes that were fetched
+ * again, and of backing files, it says nothing. It comes last because it takes part in what is read
+ * before, so that nothing is fetched twice. Where both find something, the file is another. */
 int stack_verify(struct stack *stack, struct err *e)
 {
-	int r = stack->digest ? source_digest_finish(stack->digest, e)
-			      : image_prove(stack->image, e);
+	int r = image_prove(stack->image, e);
 
+	if (stack->digest && (r == 0 || r == -EBADMSG)) {
+		struct err whole;
+		int d = source_digest_finish(stack->digest, &whole);
+
+		if (r == 0 || d == -ENOKEY) {
+			*e = whole;
+			r = d;
+		}
+	}
 	if ((r == -ENOKEY || r == -EBADMSG) && stack->cached) {
 		find_wrong(stack);
 	}

@@ -88,9 +88,9 @@ void stack_warn_of_size(const struct stack *stack);
 void stack_warn_of_age(const struct stack *stack);
 
 /* The bytes of the source are what --checksum says, or of an image (with options' check_digests)
- * the manifest, or else what the image's layers can prove: see image_prove(). Fetches what nobody
- * has read. Nobody reads the image any more. -ENOKEY, -EBADMSG: they are not, and the cache will
- * not keep them. */
+ * the manifest, and what its layers can prove was read right: see image_prove(). Fetches what
+ * nobody has read. Nobody reads the image any more. -ENOKEY, -EBADMSG: they are not, and the cache
+ * will not keep them. */
 int stack_verify(struct stack *stack, struct err *e);
 
 /* Puts the record @data of boots in place of what the cache remembers: cache_image_trace_import().

@@ -3,6 +3,7 @@
 
 import errno
 import gzip
+import hashlib
 import os
 import struct
 import subprocess
@@ -434,8 +435,9 @@ def test_what_was_read_of_a_damaged_stream_is_not_read_again(lazydisk, bad, tmp,
                 wait_for(lambda: refuses(f.name, 11 * MIB), 30 * slowness(), "the last pages")
 
 
-def test_what_was_read_of_a_packed_backing_file_is_proven_too(lazydisk, bad, tmp):
-    """A header may say that its backing file is packed, though qemu would not write that."""
+@pytest.mark.parametrize("summed", [False, True], ids=["", "checksum"])
+def test_what_was_read_of_a_packed_backing_file_is_proven_too(lazydisk, bad, tmp, summed):
+    """A checksum is of the file that was named, and of no other. A header may say that its backing file is packed, though qemu would not write that."""
     noise = seeded_bytes(24 * MIB, "backing")
     raw, top = os.path.join(tmp, "base.raw"), os.path.join(tmp, "top.qcow2")
     target = os.path.join(tmp, "copy.img")
@@ -449,9 +451,13 @@ def test_what_was_read_of_a_packed_backing_file_is_proven_too(lazydisk, bad, tmp
     with open(top, "rb") as f:
         header = f.read()
     assert header.count(b"vhdx") == 1
-    url = bad.file("/top.qcow2", header.replace(b"vhdx", b"zstd"))
+    header = header.replace(b"vhdx", b"zstd")
+    url = bad.file("/top.qcow2", header)
+    args = ["copy", "--allow-backing"]
+    if summed:
+        args += ["--checksum", "sha256:" + hashlib.sha256(header).hexdigest()]
     bad.file("/base.zst", bytes(base))
-    lazydisk.ok("copy", "--allow-backing", url, target)
+    lazydisk.ok(*args, url, target)
     with open(target, "rb") as f:
         assert_bytes(f.read(), noise[:4 * MIB])
     os.unlink(target)
@@ -459,7 +465,7 @@ def test_what_was_read_of_a_packed_backing_file_is_proven_too(lazydisk, bad, tmp
     assert at > 0
     base[at] ^= 1
     bad.file("/base.zst", bytes(base))
-    done = lazydisk.run("copy", "--allow-backing", url, target)
+    done = lazydisk.run(*args, url, target)
     assert done.returncode == 4, done.stderr
     assert one_line(done.stderr)
     assert_boots_nowhere(target)
