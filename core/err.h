@@ -20,6 +20,7 @@
  *   -EPROTO      the server breaks the rules of HTTP in a way that no retry mends
  *   -ENOSPC      the target is full (a full cache is never an error)
  *   -ENOKEY      verification failed: a digest does not match
+ *   -EOVERFLOW   whether what was read was right cannot be told any more: see image_prove()
  * Secrets (passwords, tokens, Authorization headers, signed query strings) never enter the text.
  */
 #ifndef CORE_ERR_H

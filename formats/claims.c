@@ -14,7 +14,7 @@ int claims_init(struct claims *s, size_t units)
 	*s = (struct claims){
 		.units = calloc(units + 1, sizeof(*s->units)),
 		.unit_count = units,
-		.most = units + CLAIMS_SPARE,
+		.most = CLAIMS_PER_UNIT * units + CLAIMS_SPARE,
 	};
 	if (!s->units) {
 		return -ENOMEM;
@@ -234,18 +234,26 @@ void witness_prove(struct witness *w)
 	found(w);
 }
 
-void witness_clear(struct witness *w)
+void witness_park(struct witness *w)
 {
 	struct claim *c = w->own;
+	LOCK_SCOPE(&w->claims->lock);
 
-	XXH3_freeState(w->state);
-	if (c) {
-		LOCK_SCOPE(&w->claims->lock);
-
-		if (find(w->unit, c->pos, c->sum)) {
-			drop(w->claims, w->unit, c);
-		} else {
-			c->held = false;
-		}
+	w->own = NULL;
+	if (c && find(w->unit, c->pos, c->sum)) {
+		drop(w->claims, w->unit, c);
+	} else if (c) {
+		c->held = false;
 	}
+}
+
+void witness_resume(struct witness *w)
+{
+	take_over(w);
+}
+
+void witness_clear(struct witness *w)
+{
+	witness_park(w);
+	XXH3_freeState(w->state);
 }

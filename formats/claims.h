@@ -25,8 +25,11 @@
 #include <stdint.h>
 #include <xxhash.h>
 
-/* So many claims there may be beside one for each unit. */
-#define CLAIMS_SPARE 1024U
+/* So many claims there may be, in proportion to the units and beside that. A unit that is read in
+ * pieces, from its end towards its beginning, has a claim for each; in an order that has nothing to
+ * do with places, three or four. */
+#define CLAIMS_PER_UNIT 8U
+#define CLAIMS_SPARE    1024U
 
 struct claim {
 	struct claim *next;
@@ -88,6 +91,12 @@ void witness_hand(struct witness *w);
 
 /* The unit ends here, and all was right. */
 void witness_prove(struct witness *w);
+
+/* Nobody goes on for the time being: others who come by may take its claim over. */
+void witness_park(struct witness *w);
+
+/* Somebody does: the claim is its own again, if it is still there. */
+void witness_resume(struct witness *w);
 
 /* Its claim stays, unless there is the same already. */
 void witness_clear(struct witness *w);

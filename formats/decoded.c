@@ -387,6 +387,7 @@ static int cursor_take(
 	}
 	pthread_mutex_unlock(&d->lock);
 	if (c) {
+		witness_resume(&c->witness);
 		*ret = c;
 		return 0;
 	}
@@ -397,6 +398,7 @@ static void cursor_keep(struct decoded *d, struct cursor *c)
 {
 	struct cursor *old;
 
+	witness_park(&c->witness);
 	pthread_mutex_lock(&d->lock);
 	old = d->idle;
 	d->idle = c;

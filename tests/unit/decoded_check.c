@@ -347,3 +347,20 @@ void decoded_check_downloads(
 	assert_true(reads_right(&d, DAMAGED + 4096));
 	downloads_end(&d, 0);
 }
+
+void decoded_check_proven(
+	decoder_open_fn *open, const struct bytes *packed, const struct bytes *plain)
+{
+	struct fake_image *below;
+	struct image *img = decoded_open(open, packed, NULL, &below);
+	uint8_t head[4096];
+	uint64_t fetched;
+
+	assert_int_equal(image_read_at(img, head, sizeof(head), 0, NULL), 0);
+	assert_memory_equal(head, plain->data, sizeof(head));
+	check_stream(img, plain, 0, plain->len);
+	fetched = below->bytes;
+	assert_int_equal(image_prove(img, NULL), 0);
+	assert_int_equal(below->bytes, fetched);
+	image_close(img);
+}

@@ -44,6 +44,11 @@ struct bytes decoded_noise(size_t len);
 void decoded_check_downloads(
 	decoder_open_fn *open, const struct bytes *packed, const struct bytes *plain);
 
+/* A look at the beginning and a stream of all of it: then everything is proven, and image_prove()
+ * reads nothing. */
+void decoded_check_proven(
+	decoder_open_fn *open, const struct bytes *packed, const struct bytes *plain);
+
 /* The streamed whole of @packed is @plain, or there is an error with a text that names an offset.
  * Returns the error. */
 int decoded_check_damaged(

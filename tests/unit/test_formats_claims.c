@@ -8,6 +8,8 @@
 #include "formats/claims.h"
 
 #define UNIT 4096U
+/* Of the two units. */
+#define MOST (2 * CLAIMS_PER_UNIT + CLAIMS_SPARE)
 
 /* Two downloads of the same two units; they differ in one byte of the second. */
 #define DAMAGE (UNIT + 1000U)
@@ -182,6 +184,38 @@ static void who_is_still_there_keeps_its_claim(void **state)
 	assert_int_equal(list(b, 0, &last), 1);
 }
 
+static void who_rests_leaves_its_claim_to_who_comes_by(void **state)
+{
+	struct bed *b = *state;
+	struct claim last = { 0 };
+	struct witness rests = begin(b, 0);
+	struct witness w;
+
+	witness_see(&rests, b->right, 1000);
+	witness_hand(&rests);
+	witness_park(&rests);
+	assert_int_equal(list(b, 0, &last), 1);
+	assert_int_equal(last.pos, 1000);
+	witness_resume(&rests);
+	witness_see(&rests, b->right + 1000, 1000);
+	witness_hand(&rests);
+	assert_int_equal(list(b, 0, &last), 1);
+	assert_int_equal(last.pos, 2000);
+
+	witness_park(&rests);
+	w = begin(b, 0);
+	witness_see(&w, b->right, UNIT);
+	witness_prove(&w);
+	witness_clear(&w);
+	assert_false(claims_open(&b->claims, 0));
+	witness_resume(&rests);
+	witness_see(&rests, b->right + 2000, 1);
+	witness_hand(&rests);
+	assert_int_equal(list(b, 0, &last), 1);
+	assert_int_equal(last.pos, 2001);
+	witness_clear(&rests);
+}
+
 /* Backwards, so that nobody comes by what others left. */
 static void claims_are_bounded_and_their_loss_is_known(void **state)
 {
@@ -189,10 +223,10 @@ static void claims_are_bounded_and_their_loss_is_known(void **state)
 	struct claim last = { 0 };
 	struct witness w;
 
-	for (size_t i = 0; i < CLAIMS_SPARE + 2; i++) {
+	for (size_t i = 0; i < MOST; i++) {
 		leave(b, b->right, 0, UNIT - 1 - i);
 	}
-	assert_int_equal(list(b, 0, &last), CLAIMS_SPARE + 2);
+	assert_int_equal(list(b, 0, &last), MOST);
 	assert_false(claims_lost(&b->claims));
 
 	w = begin(b, 0);
@@ -205,7 +239,7 @@ static void claims_are_bounded_and_their_loss_is_known(void **state)
 	assert_int_equal(list(b, 0, &last), 1);
 	witness_clear(&w);
 
-	for (size_t i = 0; i < CLAIMS_SPARE + 2; i++) {
+	for (size_t i = 0; i < MOST; i++) {
 		leave(b, b->right, 0, UNIT - 2 - i);
 	}
 	assert_true(claims_lost(&b->claims));
@@ -284,6 +318,8 @@ int main(void)
 		cmocka_unit_test_setup_teardown(other_bytes_stay_a_claim, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(
 			who_is_still_there_keeps_its_claim, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(
+			who_rests_leaves_its_claim_to_who_comes_by, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(
 			claims_are_bounded_and_their_loss_is_known, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(many_readers_agree, set_up, tear_down),

@@ -319,6 +319,7 @@ static void who_was_given_a_damaged_download_is_told(void **state)
 	struct bytes packed = pack_blocks(plain.data, plain.len, MIB(3));
 
 	(void)state;
+	decoded_check_proven(xz_open, &packed, &plain);
 	decoded_check_downloads(xz_open, &packed, &plain);
 	free(packed.data);
 	free(plain.data);

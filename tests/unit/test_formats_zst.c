@@ -451,7 +451,9 @@ static void who_was_given_a_damaged_download_is_told(void **state)
 
 	(void)state;
 	append_table(&many, &table);
+	decoded_check_proven(zst_open, &one, &plain);
 	decoded_check_downloads(zst_open, &one, &plain);
+	decoded_check_proven(zst_open, &many, &plain);
 	decoded_check_downloads(zst_open, &many, &plain);
 	free(table.data);
 	free(many.data);
