@@ -358,6 +358,11 @@ static uint64_t disk_present_bytes(struct object *o)
 	return min_u64(bytes, o->size);
 }
 
+static uint64_t disk_generation(struct object *o)
+{
+	return map_epoch(&((struct disk *)o)->map);
+}
+
 void disk_free(struct disk *d, bool sync)
 {
 	if (d->data >= 0) {
@@ -403,6 +408,7 @@ const struct object_ops disk_ops = {
 	.unclaim = disk_unclaim,
 	.is_lent = disk_is_lent,
 	.present_bytes = disk_present_bytes,
+	.generation = disk_generation,
 	.lend = disk_lend,
 	.unlend = disk_unlend,
 	.pin = disk_pin,

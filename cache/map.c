@@ -202,8 +202,8 @@ void map_close(struct map *m, bool sync)
 
 void map_drop(struct map *m, uint64_t granule, uint32_t slot)
 {
-	if (!m->readonly) {
-		(void)atomic_compare_exchange_strong(&m->slots[granule], &slot, 0);
+	if (!m->readonly && atomic_compare_exchange_strong(&m->slots[granule], &slot, 0)) {
+		map_move_epoch(m);
 	}
 }
 

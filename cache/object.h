@@ -43,6 +43,10 @@ struct object_ops {
 	/* Bytes of the image that are present. */
 	uint64_t (*present_bytes)(struct object *o);
 
+	/* Moves when granules that others fill, too, become absent: what is in their place later
+	 * is not what was there before. NULL: there are no others. */
+	uint64_t (*generation)(struct object *o);
+
 	/* Lends the file that the granules are in, see struct image_ops; NULL: there is none. The
 	 * first call may take as long as a flush of all of it: @may_wait. */
 	int (*lend)(struct object *o, bool may_wait, int *ret_fd);
@@ -68,6 +72,11 @@ struct object {
 static inline uint64_t object_granules(uint64_t size)
 {
 	return div_round_up(size, CACHE_GRANULE);
+}
+
+static inline uint64_t object_generation(struct object *o)
+{
+	return o->ops->generation ? o->ops->generation(o) : 0;
 }
 
 /* Bytes of granule @g: CACHE_GRANULE, less at the end of the image. */

@@ -180,16 +180,30 @@ static void forget_verdict(struct warm *w)
 	}
 }
 
+/* Whether what was marked is what is here, but for what we fetched ourselves. */
+static bool is_as_marked(struct object *o, const struct warm_mark *m)
+{
+	return object_generation(o) == atomic_load(&m->generation) &&
+	       o->ops->present_bytes(o) == atomic_load(&m->kept);
+}
+
 /* It is of the bytes that were here then: whoever gives some up, in whatever process, drops the
- * record before, and what comes in their place is counted before. */
+ * record before and moves the generation, and what comes in their place is counted before. */
+static bool stands(const struct warm *w)
+{
+	struct object *o = w->flight->object;
+
+	if (atomic_load(&w->flight->counts.fills) != atomic_load(&w->mark.fills)) {
+		return false;
+	}
+	return atomic_load(&w->mark.kept) < o->size ? is_as_marked(o, &w->mark) : was_verified(w);
+}
+
 static int verdict(const struct warm *w)
 {
 	int v = atomic_load(&w->verified);
-	bool stands = v <= 0 ||
-		      (atomic_load(&w->flight->counts.fills) == atomic_load(&w->verified_fills) &&
-			      was_verified(w));
 
-	return stands ? v : 0;
+	return v <= 0 || stands(w) ? v : 0;
 }
 
 bool warm_doubts(const struct warm *w)
@@ -197,13 +211,27 @@ bool warm_doubts(const struct warm *w)
 	return w->digest && verdict(w) <= 0;
 }
 
-/* So much was fetched, and nothing is being. */
-static bool is_quiet(struct warm *w, uint64_t *ret_fills)
+/* Marks what is here. False: something is being fetched. */
+static bool is_quiet(struct warm *w, struct warm_mark *ret)
 {
-	LOCK_SCOPE(&w->flight->lock);
+	struct object *o = w->flight->object;
 
-	*ret_fills = atomic_load(&w->flight->counts.fills);
+	atomic_store(&ret->generation, object_generation(o));
+	atomic_store(&ret->kept, o->ops->present_bytes(o));
+	LOCK_SCOPE(&w->flight->lock);
+	atomic_store(&ret->fills, atomic_load(&w->flight->counts.fills));
 	return w->flight->count == 0;
+}
+
+/* In memory, too, where the disk did not take it. */
+static bool all_here(struct object *o)
+{
+	uint64_t g = 0;
+
+	while (g < o->granules && o->ops->present(o, g)) {
+		g++;
+	}
+	return g == o->granules;
 }
 
 /* Something went (evicted, rotten): it is fetched again. */
@@ -217,20 +245,25 @@ static void expect_again(struct warm *w)
 }
 
 /* The record first: without it no verdict stands. Then whether it is still of what was looked at:
- * who gives bytes up drops the record before and after, so that one of us sees the other. */
-static void accept(struct warm *w, uint64_t fills)
+ * who gives bytes up drops the record before and after, so that one of us sees the other. The
+ * record would outlive what is in memory only, and be taken for one of the bytes that others then
+ * fetch: there the verdict is known to this process alone. */
+static void accept(struct warm *w, const struct warm_mark *m)
 {
 	struct object *o = w->flight->object;
+	bool kept = atomic_load(&m->kept) >= o->size;
 
-	if (blobs_put(o->blobs, VERIFIED_RECORD, w->digest, strlen(w->digest), NULL) < 0) {
+	if (kept && blobs_put(o->blobs, VERIFIED_RECORD, w->digest, strlen(w->digest), NULL) < 0) {
 		return;
 	}
-	if (o->ops->present_bytes(o) < o->size) {
+	if (!is_as_marked(o, m) || !all_here(o)) {
 		forget_verdict(w);
 		expect_again(w);
 		return;
 	}
-	atomic_store(&w->verified_fills, fills);
+	atomic_store(&w->mark.fills, atomic_load(&m->fills));
+	atomic_store(&w->mark.generation, atomic_load(&m->generation));
+	atomic_store(&w->mark.kept, atomic_load(&m->kept));
 	atomic_store(&w->verified, 1);
 }
 
@@ -245,16 +278,16 @@ static void refuse(struct warm *w, const char *why)
 static void verify(struct warm *w)
 {
 	struct view view = { .warm = w };
+	struct warm_mark mark;
 	struct err e = { 0 };
-	uint64_t fills;
 	int r;
 
-	if (!is_quiet(w, &fills)) {
+	if (!is_quiet(w, &mark)) {
 		return;
 	}
 	w->settled = true;
 	if (was_verified(w)) {
-		accept(w, fills);
+		accept(w, &mark);
 		return;
 	}
 	if (image_init(&view.img, &view_ops, NULL, w->img->size, w->img->id) < 0) {
@@ -263,7 +296,7 @@ static void verify(struct warm *w)
 	r = w->verify(w->verify_ctx, &view.img, &e);
 	free(view.img.id);
 	if (r == 0) {
-		accept(w, fills);
+		accept(w, &mark);
 	} else if (r == -ENOKEY) {
 		refuse(w, e.text);
 	} else if (r == -EAGAIN) {
@@ -286,7 +319,7 @@ static bool is_whole(struct warm *w, uint64_t now)
 		return false;
 	}
 	w->looked_ns = now;
-	return o->ops->present_bytes(o) >= o->size;
+	return all_here(o);
 }
 
 /* Verifies what is whole, and does so again when it is not what was verified any more. Returns when

@@ -18,6 +18,15 @@
 #include "cache/tracer.h"
 #include "core/report.h"
 
+/* Which bytes are here: as long as it is the same, no byte took the place of another. */
+struct warm_mark {
+	_Atomic uint64_t fills;      /* so many fetches were begun */
+	_Atomic uint64_t generation; /* see struct object_ops */
+	/* Bytes that the object keeps. Others may keep what we have in memory only, and from then
+	 * on theirs is what is read. */
+	_Atomic uint64_t kept;
+};
+
 struct warm {
 	struct flight *flight;
 	struct image *img; /* borrowed: id and size, and what is here of it */
@@ -35,12 +44,12 @@ struct warm {
 	struct trace old; /* what the cache remembers of the boots before this one */
 	size_t saved;     /* touches that the cache's record knows */
 	uint64_t saved_ns;
-	bool settled;                    /* verifying was tried and needs no second time */
-	bool lost;                       /* something that was verified went */
-	uint64_t looked_ns;              /* when it was last seen whether it is back */
-	_Atomic int verified;            /* 0: not yet, 1: right, -1: wrong */
-	_Atomic uint64_t verified_fills; /* as many fetches had been begun by then */
-	_Atomic bool has_trace;          /* something was, or will be, replayed */
+	bool settled;           /* verifying was tried and needs no second time */
+	bool lost;              /* something that was verified went */
+	uint64_t looked_ns;     /* when it was last seen whether it is back */
+	_Atomic int verified;   /* 0: not yet, 1: right, -1: wrong */
+	struct warm_mark mark;  /* of what was verified */
+	_Atomic bool has_trace; /* something was, or will be, replayed */
 	pthread_t thread;
 	bool started;
 };

@@ -3,7 +3,9 @@
 #include "tests/unit/warm_bed.h"
 
 #include <errno.h>
+#include <signal.h>
 #include <stdlib.h>
+#include <sys/resource.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -409,6 +411,116 @@ static void what_is_evicted_meanwhile_was_not_verified(void **state)
 	assert_false(cache_check_verdict(dir));
 }
 
+/* As another process does that gets something else. */
+static void evict_and_refetch(const char *dir)
+{
+	struct cache_opts opts = { .dir = dir, .no_readahead = true, .min_free = 1 };
+	struct fake_image *fake = fake_image_new(BED_SIZE, BED_SEED + 1, BED_ID);
+	CLEANUP_FREE uint8_t *buf = malloc(MIB(1));
+	struct cache *other;
+	struct image *img;
+
+	evict_some(dir);
+	assert_int_equal(cache_open(&opts, &other, NULL), 0);
+	assert_int_equal(cache_image_open(other, "k", &fake->img, &img, NULL), 0);
+	for (uint64_t off = 0; off < BED_SIZE; off += MIB(1)) {
+		assert_int_equal(image_read_at(img, buf, MIB(1), off, NULL), 0);
+	}
+	assert_true(fake->bytes > 0);
+	image_close(img);
+	cache_close(other);
+}
+
+/* The first time all is right, and is something else once it was seen. */
+static int check_and_refetch(void *ctx, struct image *whole, struct err *e)
+{
+	struct evictor *v = ctx;
+	CLEANUP_FREE uint8_t *buf = malloc(MIB(1));
+
+	for (uint64_t off = 0; off < BED_SIZE; off += MIB(1)) {
+		int r = image_read_at(whole, buf, MIB(1), off, e);
+
+		if (r < 0) {
+			return r;
+		}
+		if (!fake_matches(buf, BED_SEED, off, MIB(1))) {
+			return err_set(e, -ENOKEY, "it is something else");
+		}
+	}
+	if (!v->was_here) {
+		evict_and_refetch(v->dir);
+		v->was_here = true;
+	}
+	return 0;
+}
+
+static void what_others_fetched_meanwhile_is_verified_again(void **state)
+{
+	struct cache_serve_opts serve = bed_all_of_it;
+	struct evictor v = { 0 };
+	struct bed b;
+	char dir[256];
+
+	bed_dir(state, "c", dir);
+	v.dir = dir;
+	serve.digest = "sha256:12";
+	serve.verify = check_and_refetch;
+	serve.ctx = &v;
+	b = bed_make(dir, &serve);
+	while (bed_reported(&b, "verified") == UINT64_MAX) {
+		usleep(1000);
+	}
+	assert_int_equal(bed_reported(&b, "verified"), 0);
+	bed_unmake(&b);
+}
+
+/* All of the image, but its last MiB, which the disk does not take, in memory only. */
+static struct bed make_with_a_spill(const char *dir)
+{
+	struct bed b = bed_make(dir, NULL);
+	struct rlimit before;
+	struct rlimit less;
+
+	for (uint64_t off = 0; off < BED_SIZE - MIB(1); off += MIB(1)) {
+		bed_read(&b, off, MIB(1));
+	}
+	while (bed_reported(&b, "present_bytes") < BED_SIZE - MIB(1)) {
+		usleep(1000);
+	}
+	signal(SIGXFSZ, SIG_IGN);
+	getrlimit(RLIMIT_FSIZE, &before);
+	less = before;
+	less.rlim_cur = BED_SIZE - MIB(1);
+	setrlimit(RLIMIT_FSIZE, &less);
+	bed_read(&b, BED_SIZE - MIB(1), MIB(1));
+	while (bed_reported(&b, "bypassed") < MIB(1) / CACHE_GRANULE) {
+		usleep(1000);
+	}
+	setrlimit(RLIMIT_FSIZE, &before);
+	return b;
+}
+
+/* It is verified, but what is on disk is not all of it. */
+static void what_is_partly_in_memory_is_verified(void **state)
+{
+	struct check c = { .answer = 0 };
+	struct cache_serve_opts serve = bed_all_of_it;
+	struct bed b;
+	char dir[256];
+
+	bed_dir(state, "c", dir);
+	serve.digest = "sha256:12";
+	serve.verify = check_whole;
+	serve.ctx = &c;
+	b = make_with_a_spill(dir);
+	assert_int_equal(cache_image_serve(b.img, &serve, NULL), 0);
+	wait_until_checked(&b, &c, 1);
+	assert_int_equal(bed_reported(&b, "verified"), 1);
+	assert_int_equal(bed_reported(&b, "present_bytes"), BED_SIZE - MIB(1));
+	bed_unmake(&b);
+	assert_false(cache_check_verdict(dir));
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -425,6 +537,8 @@ int main(void)
 		CACHE_DIR_TEST(wrong_bytes_are_refused_and_forgotten),
 		CACHE_DIR_TEST(what_was_fetched_again_is_verified_again),
 		CACHE_DIR_TEST(what_is_evicted_meanwhile_was_not_verified),
+		CACHE_DIR_TEST(what_others_fetched_meanwhile_is_verified_again),
+		CACHE_DIR_TEST(what_is_partly_in_memory_is_verified),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
