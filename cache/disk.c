@@ -32,18 +32,13 @@ static bool is_proven(const struct disk *d, uint64_t g)
 	       !atomic_load_explicit(&d->kept.doubted, memory_order_relaxed);
 }
 
-/* No verdict is of an image that lacks something: not before, and not after for who was about to
- * write one down, and looks then whether all is still here. */
-static void drop(struct disk *d, uint64_t g, uint32_t slot)
+static void reject(struct disk *d, uint64_t g, uint32_t slot)
 {
+	/* No verdict is of an image that lacks something: not before, and not after for who was
+	 * about to write one down, and looks then whether all is still here. */
 	blobdir_unverify(d->where.fd);
 	map_drop(&d->map, g, slot);
 	blobdir_unverify(d->where.fd);
-}
-
-static void reject(struct disk *d, uint64_t g, uint32_t slot)
-{
-	drop(d, g, slot);
 	bits_set(&d->bad, g);
 	atomic_fetch_add(&d->object.torn, 1);
 	atomic_fetch_add(&d->object.absent, 1);
@@ -312,20 +307,48 @@ static void disk_put(struct object *o, uint64_t first, uint8_t *const *blocks, s
 	}
 }
 
+/* The verdict goes before the first and after the last, as in reject(): between, whoever writes one
+ * down sees that some went. Not with each: they may be a million, and readers wait. */
+static void drop_run(struct disk *d, uint64_t first, uint64_t end)
+{
+	bool any = false;
+
+	for (uint64_t g = first; g < end; g++) {
+		uint32_t slot = map_get(&d->map, g);
+
+		if (slot == 0) {
+			continue;
+		}
+		if (!any) {
+			blobdir_unverify(d->where.fd);
+		}
+		any = true;
+		map_drop(&d->map, g, slot);
+		bits_reset(&d->verified, g);
+		atomic_fetch_add(&d->object.absent, 1);
+	}
+	if (any) {
+		blobdir_unverify(d->where.fd);
+	}
+}
+
+static void doubt_run(struct disk *d, uint64_t first, uint64_t end)
+{
+	for (uint64_t g = first; g < end; g++) {
+		if (map_get(&d->map, g) != 0) {
+			bits_set(&d->bad, g);
+		}
+	}
+}
+
 static void disk_forget(struct object *o, uint64_t first, uint64_t count)
 {
 	struct disk *d = (struct disk *)o;
 
-	for (uint64_t g = first; g < first + count; g++) {
-		uint32_t slot = map_get(&d->map, g);
-
-		if (slot != 0 && d->map.readonly) {
-			bits_set(&d->bad, g);
-		} else if (slot != 0) {
-			drop(d, g, slot);
-			bits_reset(&d->verified, g);
-			atomic_fetch_add(&o->absent, 1);
-		}
+	if (d->map.readonly) {
+		doubt_run(d, first, first + count);
+	} else {
+		drop_run(d, first, first + count);
 	}
 	d->spill->ops->forget(d->spill, first, count);
 }
