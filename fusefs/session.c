@@ -375,25 +375,30 @@ static int flush_volumes(struct fusefs *fs, struct err *e)
 	return r;
 }
 
-/* Who waits for the network gets an error now: nobody else will come. */
-static void interrupt_volumes(struct fusefs *fs, bool writable)
+/* Who waits for the network gets an error now: nobody else will come. False: there is no such
+ * volume. */
+static bool interrupt_volumes(struct fusefs *fs, bool writable)
 {
+	bool any = false;
+
 	for (size_t i = 0; i < fs->tree.count; i++) {
 		if (fs->volumes[i].writable == writable) {
 			image_interrupt(fs->volumes[i].v.image);
+			any = true;
 		}
 	}
+	return any;
 }
 
 /* The writes under way may still need bytes of their images, and get them if that does not take
  * long. */
 static bool stop_workers(struct fusefs *fs, struct workers *workers)
 {
-	interrupt_volumes(fs, false);
+	(void)interrupt_volumes(fs, false);
 	if (workers_stop(workers, GRACE_MS)) {
 		return true;
 	}
-	interrupt_volumes(fs, true);
+	(void)interrupt_volumes(fs, true);
 	return workers_stop(workers, GRACE_MS);
 }
 
@@ -414,14 +419,18 @@ static void abort_connection(const struct fusefs *fs)
 }
 
 /* While pages are being dropped, the kernel waits for reads, and would wait for ever, beyond
- * SIGKILL, if those who answer them ended before. So first come those reads. */
+ * SIGKILL, if those who answer them ended before. So first come those reads: after a while those of
+ * writable volumes, too, for the end of the connection would take what was written with it. */
 static bool stop_pages(struct fusefs *fs)
 {
 	if (pages_stop(fs->pages, 0)) {
 		return true;
 	}
-	interrupt_volumes(fs, false);
+	(void)interrupt_volumes(fs, false);
 	if (pages_stop(fs->pages, GRACE_MS / 1000)) {
+		return true;
+	}
+	if (interrupt_volumes(fs, true) && pages_stop(fs->pages, GRACE_MS / 1000)) {
 		return true;
 	}
 	abort_connection(fs);
@@ -433,11 +442,12 @@ static bool end_threads(struct fusefs *fs, struct workers *workers, pthread_t co
 {
 	struct timespec until;
 
-	if (!stop_workers(fs, workers) || !pages_stop(fs->pages, 0)) {
+	/* Whoever dropped pages returns a moment after the last answer. */
+	if (!stop_workers(fs, workers) || !pages_stop(fs->pages, GRACE_MS / 1000)) {
 		return false;
 	}
 	pages_free(TAKE_PTR(fs->pages));
-	interrupt_volumes(fs, true);
+	(void)interrupt_volumes(fs, true);
 	clock_gettime(CLOCK_MONOTONIC, &until);
 	until.tv_sec += GRACE_MS / 1000;
 	while (sem_clockwait(&fs->counted, CLOCK_MONOTONIC, &until) < 0) {

@@ -64,6 +64,7 @@ struct disk {
 	uint8_t *data;
 	struct listener listener;
 	_Atomic uint8_t kept; /* `flip` as of the last disk_forget() */
+	_Atomic bool interrupted;
 };
 
 static int disk_read_at(struct image *img, void *buf, size_t len, uint64_t off, struct err *e)
@@ -79,10 +80,13 @@ static int disk_read_at(struct image *img, void *buf, size_t len, uint64_t off, 
 	}
 	if (s->gate_closed && off >= s->gate_from) {
 		s->waiting++;
-		while (s->gate_closed) {
+		while (s->gate_closed && !d->interrupted) {
 			usleep(500);
 		}
 		s->waiting--;
+		if (d->interrupted) {
+			return err_set(e, -ECANCELED, "interrupted");
+		}
 	}
 	if (s->read_code) {
 		return err_set(e, s->read_code, "made to fail");
@@ -100,6 +104,11 @@ static void disk_forget(struct image *img)
 	struct disk *d = (struct disk *)img;
 
 	d->kept = d->steer->flip;
+}
+
+static void work_interrupt(struct image *img)
+{
+	((struct disk *)img)->interrupted = true;
 }
 
 static int disk_extent_at(struct image *img, uint64_t off, struct extent *ret, struct err *e)
@@ -182,6 +191,9 @@ static const struct image_ops work_ops = {
 	.write_at = disk_write_at,
 	.zero_at = disk_zero_at,
 	.flush = disk_flush,
+	.interrupt = work_interrupt,
+	.listen = disk_listen,
+	.forget = disk_forget,
 	.destroy = disk_destroy,
 };
 

@@ -17,7 +17,8 @@
 /* Shared with the child. */
 struct steer {
 	_Atomic int read_code;    /* reads fail with it, when not 0 */
-	_Atomic bool gate_closed; /* reads at gate_from and behind it wait */
+	_Atomic bool gate_closed; /* reads at gate_from and behind it wait; those of
+				   * "disk.raw" even when they are interrupted */
 	_Atomic uint64_t gate_from;
 	_Atomic bool count_closed;    /* the allocation is not known while it is true */
 	_Atomic unsigned int waiting; /* reads that wait at the gate */

@@ -182,6 +182,7 @@ static void what_was_withdrawn_before_the_mount_is_forgotten(void **state)
 
 struct reader {
 	pthread_t thread;
+	const char *path; /* NULL: fixture.disk */
 	uint64_t off;
 	int result;
 };
@@ -189,7 +190,7 @@ struct reader {
 static void *read_page(void *arg)
 {
 	struct reader *r = arg;
-	int fd = open_file(fixture.disk);
+	int fd = open_file(r->path ? r->path : fixture.disk);
 
 	r->result = difference(fd, r->off);
 	close(fd);
@@ -253,6 +254,31 @@ static void the_mount_ends_while_pages_wait_for_a_read(void **state)
 	assert_non_null(strstr(mount_fixture_log(&fixture), "still waiting for its image"));
 }
 
+/* The connection stays, for what was written: the read is answered, not cut off. */
+static void reads_of_writable_files_come_back_at_the_end(void **state)
+{
+	const struct mount_plan plan = { .writable = true };
+	struct reader stuck = { .off = 65536 };
+	char path[128];
+	int fd;
+
+	(void)state;
+	assert_int_equal(mount_fixture_start(&fixture, &plan), 0);
+	snprintf(path, sizeof(path), "%s/work.raw", fixture.mnt);
+	stuck.path = path;
+	fd = open_file(path);
+	assert_int_equal(posix_fadvise(fd, 0, 0, POSIX_FADV_RANDOM), 0);
+	assert_int_equal(difference(fd, 0), 0);
+	begin_read(&stuck);
+	fixture.steer->flip = 1;
+	withdraw(2);
+	wait_for(fd, 0, 1);
+	close(fd);
+	stop();
+	pthread_join(stuck.thread, NULL);
+	assert_int_equal(stuck.result, -EIO);
+}
+
 static void *read_on(void *arg)
 {
 	struct reader *r = arg;
@@ -294,6 +320,8 @@ int main(void)
 		cmocka_unit_test_setup_teardown(an_answer_from_before_does_not_stay, begin, end),
 		cmocka_unit_test_setup_teardown(
 			the_mount_ends_while_pages_wait_for_a_read, begin, end),
+		cmocka_unit_test_setup_teardown(
+			reads_of_writable_files_come_back_at_the_end, begin, end),
 		cmocka_unit_test_setup_teardown(a_storm_harms_nobody, begin, end),
 	};
 
