@@ -11,6 +11,7 @@ import time
 import pytest
 
 import faults
+from command import slowness
 from util import (KIB, MIB, assert_bytes, drop_pages, offset_words, one_line, pread, refuses, seeded_bytes,
                   sha256, wait_for)
 
@@ -319,13 +320,13 @@ def test_the_whole_is_verified(lazydisk, bad, tmp):
         f.write(DATA)
     right = "sha256:" + sha256(path)
     with lazydisk.mounted("--complete", "--complete-delay", 0, "--checksum", right, url) as mount:
-        wait_for(lambda: mount.layer("cache").get("verified"), 30, "verifying")
+        wait_for(lambda: mount.layer("cache").get("verified"), 30 * slowness(), "verifying")
         assert_all(mount)
         assert "verified" in lazydisk.ok("status", mount.point)
     wrong = "sha256:" + "0" * 64
     with lazydisk.mounted("--checksum", wrong, url) as mount:
-        wait_for(lambda: mount.layer("cache").get("verified") is False, 30, "verifying")
-        wait_for(lambda: refuses(mount.image()), 30, "the end of the pages")
+        wait_for(lambda: mount.layer("cache").get("verified") is False, 30 * slowness(), "verifying")
+        wait_for(lambda: refuses(mount.image()), 30 * slowness(), "the end of the pages")
         assert "checksum does not match" in mount.stderr()
         assert "does not match" in lazydisk.ok("status", mount.point)
     assert url not in lazydisk.ok("cache", "list")
@@ -346,8 +347,8 @@ def test_what_was_decoded_of_wrong_bytes_is_forgotten_with_them(lazydisk, bad, t
     with lazydisk.mounted("--complete", "--complete-delay", 0, "--complete-rate", "1Mi",
                           "--checksum", checksum, url) as mount:
         assert_bytes(pread(mount.image(), 65536, 0), wrong[:65536])
-        wait_for(lambda: lowest(mount).get("verified") is False, 30, "verifying")
-        wait_for(lambda: refuses(mount.image()), 30, "the end of the pages")
+        wait_for(lambda: lowest(mount).get("verified") is False, 30 * slowness(), "verifying")
+        wait_for(lambda: refuses(mount.image()), 30 * slowness(), "the end of the pages")
     assert url not in lazydisk.ok("cache", "list")
     # Nothing tells it from what it was.
     bad.change("/disk.raw." + packer, data=packed)
@@ -355,7 +356,7 @@ def test_what_was_decoded_of_wrong_bytes_is_forgotten_with_them(lazydisk, bad, t
         with lazydisk.mounted(*options, url) as mount:
             assert_bytes(pread(mount.image(), 4 * MIB, 0), right)
             if options:
-                wait_for(lambda: lowest(mount).get("verified"), 30, "verifying")
+                wait_for(lambda: lowest(mount).get("verified"), 30 * slowness(), "verifying")
                 drop_pages(mount.image())
                 assert_bytes(pread(mount.image(), 4 * MIB, 0), right)
 

@@ -14,6 +14,8 @@
 #include "tests/unit/mount_fixture.h"
 
 #define PAGE 4096U
+/* How long a hopeless case is waited for, at least. */
+#define PATIENCE_MS 200000U
 
 static struct mount_fixture fixture;
 
@@ -81,15 +83,16 @@ static int difference(int fd, uint64_t off)
 static void withdraw(unsigned int which)
 {
 	fixture.steer->withdraw = which;
-	while (fixture.steer->withdraw) {
-		usleep(500);
+	for (unsigned int i = 0; i < PATIENCE_MS && fixture.steer->withdraw; i++) {
+		usleep(1000);
 	}
+	assert_int_equal(fixture.steer->withdraw, 0);
 }
 
-/* It may take a moment, but no more than the 200 s that a hopeless case is waited for. */
+/* It may take a moment. */
 static void wait_for(int fd, uint64_t off, int want)
 {
-	for (unsigned int i = 0; i < 200000 && difference(fd, off) != want; i++) {
+	for (unsigned int i = 0; i < PATIENCE_MS && difference(fd, off) != want; i++) {
 		usleep(1000);
 	}
 	assert_int_equal(difference(fd, off), want);
@@ -137,6 +140,9 @@ static void each_file_has_its_own_pages(void **state)
 		fixture.steer->flip = (uint8_t)(i + 1);
 		withdraw(2U << i);
 		wait_for(fds[i], 0, (int)i + 1);
+		for (unsigned int k = 0; k < ARRAY_SIZE(fds); k++) {
+			assert_int_equal(difference(fds[k], 0), k <= i ? k + 1 : 0);
+		}
 	}
 	for (unsigned int i = 0; i < ARRAY_SIZE(fds); i++) {
 		close(fds[i]);
@@ -203,9 +209,10 @@ static void begin_read(struct reader *r)
 	fixture.steer->gate_from = r->off;
 	fixture.steer->gate_closed = true;
 	assert_int_equal(pthread_create(&r->thread, NULL, read_page, r), 0);
-	while (fixture.steer->waiting == 0) {
-		usleep(500);
+	for (unsigned int i = 0; i < PATIENCE_MS && fixture.steer->waiting == 0; i++) {
+		usleep(1000);
 	}
+	assert_true(fixture.steer->waiting > 0);
 }
 
 static void an_answer_from_before_does_not_stay(void **state)
