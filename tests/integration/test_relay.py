@@ -44,8 +44,8 @@ def get(connection, path="/file"):
     return answer.read()
 
 
-def test_a_round_trip_costs_its_time_and_a_new_connection_one_more(bad):
-    bad.file("/small", b"x" * 100)
+def round_trips(bad):
+    """The seconds of four requests on one connection over a link of 80 ms."""
     with link(bad.port, 80, 0) as (port, _):
         connection = http.client.HTTPConnection("127.0.0.1", port)
         took = []
@@ -54,9 +54,19 @@ def test_a_round_trip_costs_its_time_and_a_new_connection_one_more(bad):
             assert get(connection, "/small") == b"x" * 100
             took.append(time.monotonic() - begin)
         connection.close()
-    assert 0.160 <= took[0] < 0.30
-    assert all(t >= 0.080 for t in took[1:])
-    assert min(took[1:]) < 0.12
+    return took
+
+
+def test_a_round_trip_costs_its_time_and_a_new_connection_one_more(bad):
+    """Never less; and no more where the machine has time for it, which one of ten tries must find."""
+    bad.file("/small", b"x" * 100)
+    for _ in range(10):
+        took = round_trips(bad)
+        assert took[0] >= 0.160
+        assert all(t >= 0.080 for t in took[1:])
+        if took[0] < 0.24 and min(took[1:]) < 0.12:
+            return
+    raise AssertionError(f"a round trip of 80 ms took {took}")
 
 
 def test_all_connections_share_one_rate_and_get_their_own_bytes(bad, content):
@@ -67,15 +77,23 @@ def test_all_connections_share_one_rate_and_get_their_own_bytes(bad, content):
             connection = http.client.HTTPConnection("127.0.0.1", port)
             with contextlib.closing(connection):
                 return get(connection)
-        for readers in (1, 4):
+
+        def fetch_by(readers):
             begin = time.monotonic()
             with concurrent.futures.ThreadPoolExecutor(readers) as pool:
                 for got in pool.map(fetch, range(readers)):
                     assert_bytes(got, content)
-            took = time.monotonic() - begin
-            assert readers * SIZE / rate <= took < readers * SIZE / rate * 1.4 + 0.2
-    assert said[:2] == ["connections", "5"]
-    assert int(said[5]) >= 5 * SIZE
+            return time.monotonic() - begin
+
+        fetched = 0
+        for readers in (1, 4):
+            took = []
+            while not took or (min(took) >= readers * SIZE / rate * 1.4 + 0.2 and len(took) < 5):
+                took.append(fetch_by(readers))
+                fetched += readers
+            assert readers * SIZE / rate <= min(took) < readers * SIZE / rate * 1.4 + 0.2
+    assert said[:2] == ["connections", str(fetched)]
+    assert int(said[5]) >= fetched * SIZE
 
 
 def test_a_reader_that_is_slow_gets_all_of_it_and_an_end(bad, content):
