@@ -88,7 +88,7 @@ class Mount:
     def alive(self):
         return running(self.pid)
 
-    def wait_end(self, seconds=10):
+    def wait_end(self, seconds=30):
         """Waits until the daemon has ended; its exit code, None for one in the background."""
         if self.process:
             return self.process.wait(seconds * slowness())
@@ -145,7 +145,7 @@ class Lazydisk:
             given = self.env.get(name, "")
             self.env[name] = f"{given}:log_path={self.sanitizer_log}".lstrip(":")
 
-    def run(self, *args, timeout=20, env=None, stdin=subprocess.DEVNULL, **kwargs):
+    def run(self, *args, timeout=40, env=None, stdin=subprocess.DEVNULL, **kwargs):
         """Runs to the end; the result holds returncode, stdout and stderr as text."""
         return subprocess.run(
             [BINARY, *map(str, args)], capture_output=True, text=True, stdin=stdin, check=False,
@@ -165,7 +165,7 @@ class Lazydisk:
         os.mkdir(path)
         return path
 
-    def start(self, *args, point=None, env=None, preexec=None, wait=15):
+    def start(self, *args, point=None, env=None, preexec=None, wait=30):
         """Mounts in the foreground: the daemon is our child, its stderr is kept."""
         point = point or self.point()
         errors = os.path.join(self.directory, f"stderr{self.count}")
@@ -184,7 +184,7 @@ class Lazydisk:
     def ready(point):
         return mounts_at(point) and os.path.exists(os.path.join(point, ".lazydisk/status"))
 
-    def background(self, *args, point=None, env=None, timeout=20):
+    def background(self, *args, point=None, env=None, timeout=40):
         """Mounts as users do; returns once the command did."""
         point = point or self.point()
         done = self.run("mount", *args, point, env=env, timeout=timeout)

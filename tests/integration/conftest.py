@@ -21,7 +21,7 @@ from util import mounts_at
 def pytest_configure(config):
     # A run that is told to end takes its mounts and servers along.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    config.addinivalue_line("markers", "limit(seconds): the test may take so long (default 60)")
+    config.addinivalue_line("markers", "limit(seconds): the test may take so long (default 120)")
     config.addinivalue_line("markers", "slow: takes more than a few seconds")
 
 
@@ -91,7 +91,7 @@ def fixture_tmp(workdir):
 def fixture_lazydisk(tmp, request):
     """The command. When the test's time is over its daemons are killed: no read hangs for ever."""
     marker = request.node.get_closest_marker("limit")
-    limit = (marker.args[0] if marker else 60) * command.slowness()
+    limit = (marker.args[0] if marker else 120) * command.slowness()
     runner = command.Lazydisk(tmp)
     expired = threading.Event()
 

@@ -72,7 +72,7 @@ class Nginx:
         self.process = subprocess.Popen(  # pylint: disable=consider-using-with
             ["nginx", "-p", self.prefix, "-c", config, "-e", f"{self.prefix}/error.log"],
             stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        wait_for(lambda: self.process.poll() is not None or self._all_answer(), 10, "nginx")
+        wait_for(lambda: self.process.poll() is not None or self._all_answer(), 30, "nginx")
         return self.process.poll() is None
 
     def _all_answer(self):

@@ -22,7 +22,7 @@ def fixture_guest():
 
 
 @pytest.mark.slow
-@pytest.mark.limit(2 * BOOT_SECONDS + 60)
+@pytest.mark.limit(2 * BOOT_SECONDS + 120)
 def test_a_debian_guest_boots_from_a_remote_qcow2_and_again_from_the_cache(
         guest, lazydisk, nginx, images):
     remote = os.path.join(images.directory, "debian.qcow2")

@@ -506,7 +506,7 @@ def test_the_cache_stays_under_its_limit(lazydisk, bad):
     with lazydisk.mounted("--cache-size", "12Mi", url) as mount:
         assert_whole(mount.image(), data)
         assert_whole(mount.image(), data)
-        wait_for(lambda: disk_used(lazydisk.cache) <= 12 * MIB, 10, "the cache to shrink")
+        wait_for(lambda: disk_used(lazydisk.cache) <= 12 * MIB, 30, "the cache to shrink")
     assert 2 * MIB < disk_used(lazydisk.cache) <= 12 * MIB
     with lazydisk.mounted("--cache-size", "12Mi", url) as mount:
         assert_whole(mount.image(), data)

@@ -244,7 +244,7 @@ def start_opening(lazydisk, bad, *args):
     process = subprocess.Popen(  # pylint: disable=consider-using-with
         [command.BINARY, "mount", *args, url, point], stdout=subprocess.PIPE,
         stderr=subprocess.PIPE, stdin=subprocess.DEVNULL, env=lazydisk.env)
-    wait_for(bad.requests, 10, "the first request")
+    wait_for(bad.requests, 30, "the first request")
     return process, point
 
 
@@ -261,7 +261,7 @@ def daemons_at(point):
     return found
 
 
-@pytest.mark.limit(30)
+@pytest.mark.limit(60)
 def test_a_signal_ends_a_mount_whose_reader_waits_for_a_dead_server(lazydisk, bad):
     stalled = faults.Switch(faults.stall(0, 60))
     url = bad.file("/disk.img", b"x" * 8 * MIB, faults=[stalled])
@@ -270,10 +270,10 @@ def test_a_signal_ends_a_mount_whose_reader_waits_for_a_dead_server(lazydisk, ba
     bad.forget()
     reader = subprocess.Popen(["dd", f"if={mount.image()}", "of=/dev/null", "bs=4k", "count=1",
                                "skip=1500"], stderr=subprocess.PIPE)
-    wait_for(bad.requests, 10, "the read to reach the server")
+    wait_for(bad.requests, 30, "the read to reach the server")
     mount.signal(signal.SIGTERM)
     assert mount.wait_end(3) == 0, mount.stderr()
-    assert b"error" in reader.communicate(timeout=10)[1]
+    assert b"error" in reader.communicate(timeout=30)[1]
     assert reader.returncode == 1
     assert not mounts_at(mount.point)
 
@@ -284,7 +284,7 @@ def test_a_signal_while_opening_ends_it_at_once(lazydisk, bad, sig, args):
     process, point = start_opening(lazydisk, bad, *args)
     begun = time.monotonic()
     process.send_signal(sig)
-    process.communicate(timeout=10)
+    process.communicate(timeout=30)
     assert time.monotonic() - begun < 2 * command.slowness()
     assert process.returncode not in (0, None)
     wait_for(lambda: not daemons_at(point), 2 * command.slowness(), "the daemon to be gone")
@@ -338,7 +338,7 @@ def ask_on_terminal(lazydisk, url):
     seen = b""
     while b"Password for" not in seen:
         seen += os.read(terminal, 1000)
-    wait_for(lambda: not termios.tcgetattr(terminal)[3] & termios.ECHO, 5, "the echo to go")
+    wait_for(lambda: not termios.tcgetattr(terminal)[3] & termios.ECHO, 30, "the echo to go")
     return pid, terminal, seen
 
 

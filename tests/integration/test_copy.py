@@ -345,7 +345,7 @@ def test_a_wrong_option_is_a_usage_error(lazydisk, images, tmp, args):
     assert not os.path.exists(target)
 
 
-@pytest.mark.limit(20)
+@pytest.mark.limit(60)
 def test_eight_tebibytes_of_nothing_take_no_time(lazydisk, images, tmp):
     target = os.path.join(tmp, "disk.img")
     lazydisk.ok("copy", images.huge(), target)
@@ -509,7 +509,7 @@ def test_a_server_that_dies_is_exit_3_and_the_next_run_continues(lazydisk, image
         url = bad.file("/noise.raw", f.read(64 * MIB), faults=[switch], etag='"one"')
     process = Killed(lazydisk, "--timeout", "2", "--rate", "16Mi", url, target).process
     wait_for(lambda: os.path.exists(target + ".lazydisk") and
-             os.stat(target + ".lazydisk").st_size > 100, 10, "the journal")
+             os.stat(target + ".lazydisk").st_size > 100, 30, "the journal")
     switch.on = True
     bad.disconnect()
     _, err = process.communicate(timeout=30)

@@ -137,7 +137,7 @@ def read_to_the_end(path):
 
 
 @pytest.mark.slow
-@pytest.mark.limit(1200 if WHOLE else 60)
+@pytest.mark.limit(1200 if WHOLE else 180)
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_debian_disk_is_itself(lazydisk, nginx, images, disk, tmp, kind):
     path = images.path(kind)

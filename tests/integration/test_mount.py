@@ -393,7 +393,7 @@ def attach(path, *options):
 
 def detach(device):
     subprocess.run(["losetup", "-d", device], check=False)
-    wait_for(lambda: device not in run("losetup", "-l", "-n", "-O", "NAME"), 10, "losetup -d")
+    wait_for(lambda: device not in run("losetup", "-l", "-n", "-O", "NAME"), 30, "losetup -d")
 
 
 def test_a_loop_device_with_direct_io_reads_the_same_bytes(lazydisk, nginx, images):
@@ -505,7 +505,7 @@ def test_a_whole_raw_image_is_read_past_the_daemon(lazydisk, nginx, images):
             assert_same(path, images.raw)
         finally:
             os.close(fd)
-        wait_for(lambda: not lent(mount), 10, "the file to come back")
+        wait_for(lambda: not lent(mount), 30, "the file to come back")
         lazydisk.ok("cache", "prune", "--max-size", "0")
         drop_pages(path)
         assert_same(path, images.raw)

@@ -33,7 +33,7 @@ def link(port, rtt_ms, rate):
         yield int(relay.stdout.readline()), said
     finally:
         relay.terminate()
-        said += relay.communicate(timeout=10)[0].split()
+        said += relay.communicate(timeout=30)[0].split()
     assert relay.returncode == 0
 
 

@@ -118,7 +118,7 @@ def test_a_qcow2_is_traced_as_it_is_stored(lazydisk, nginx, images, tmp, elsewhe
 
 def ignored(lazydisk, mount):
     """One warning, and no replay; the bytes are right as ever."""
-    wait_for(lambda: "ignored" in mount.stderr(), 10, "the warning")
+    wait_for(lambda: "ignored" in mount.stderr(), 30, "the warning")
     boot(mount, PLACES[:5])
     assert mount.layer("cache")["trace_boots"] == 0
     assert mount.layer("cache")["bytes_replayed"] == 0
@@ -153,7 +153,7 @@ def test_the_trace_beside_the_image_is_found(lazydisk, bad, tmp, elsewhere):
         bad.file("/a/disk.img.trace", f.read())
     bad.forget()
     with lazydisk.mounted(*elsewhere, url) as mount:
-        wait_for(lambda: mount.layer("cache")["trace_boots"] == 1, 10, "the trace")
+        wait_for(lambda: mount.layer("cache")["trace_boots"] == 1, 30, "the trace")
         misses = settled(mount)
         boot(mount)
         assert mount.layer("cache")["misses"] == misses <= 1
@@ -170,14 +170,14 @@ def test_that_there_is_no_trace_goes_without_a_word(lazydisk, bad, elsewhere):
     url = bad.file("/disk.img?sig=1", DATA)
     url = bad.file("/disk.img", DATA) + "?sig=1"
     with lazydisk.mounted(*elsewhere, url) as mount:
-        asked = wait_for(lambda: bad.requests("/disk.img.trace"), 10, "the question")
+        asked = wait_for(lambda: bad.requests("/disk.img.trace"), 30, "the question")
         boot(mount, PLACES[:5])
         assert mount.stderr() == ""
     assert len(asked) == 1 and asked[0].query == "sig=1"
     page = bad.file("/page", DATA)
     bad.file("/page.trace", b"<html>Welcome</html>")
     with lazydisk.mounted(*elsewhere, page) as mount:
-        wait_for(lambda: bad.requests("/page.trace"), 10, "the question")
+        wait_for(lambda: bad.requests("/page.trace"), 30, "the question")
         boot(mount, PLACES[:5])
         assert mount.stderr() == ""
 
@@ -198,7 +198,7 @@ def test_a_server_that_is_slow_with_the_trace_delays_nothing(lazydisk, bad, else
     begun = time.monotonic()
     mount = lazydisk.start(*elsewhere, url)
     boot(mount, PLACES[:5])
-    wait_for(lambda: bad.requests("/disk.img.trace"), 10, "the question")
+    wait_for(lambda: bad.requests("/disk.img.trace"), 30, "the question")
     mount.umount()
     assert time.monotonic() - begun < 15
 
@@ -391,7 +391,7 @@ def test_readers_come_before_completion(lazydisk, bad):
     """The server takes its time for every answer: whoever waits for one is alone on the link."""
     url = bad.file("/disk.img", DATA, faults=[faults.delay(0.05)])
     with lazydisk.mounted("--complete", "--complete-delay", 0, "--readahead", 0, url) as mount:
-        wait_for(lambda: mount.layer("cache")["completion"] == "running", 10, "completion")
+        wait_for(lambda: mount.layer("cache")["completion"] == "running", 30, "completion")
         bad.forget()
         boot(mount, PLACES[:20])
         while_reading = len(bad.requests())
