@@ -39,6 +39,7 @@ static int open_and_describe(
 	int r = stack_open(env, source, &stack, e);
 
 	if (r == 0) {
+		stack_warn_of_given_size(stack);
 		r = describe(stack, file, ret, e);
 	}
 	stack_close(stack);

@@ -79,6 +79,7 @@ int map_run(const struct options *o)
 	}
 	r = stack_open(env, o->args[0], &stack, &e);
 	if (r == 0) {
+		stack_warn_of_given_size(stack);
 		if (!o->json) {
 			printf("%-16s%-16s%-16s%s\n", "Offset", "Length", "Mapped to", "Depth");
 		}

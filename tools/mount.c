@@ -169,6 +169,7 @@ static int open_images(struct mount *m, struct err *e)
 		if (r < 0) {
 			return r;
 		}
+		stack_warn_of_given_size(m->stacks[i]);
 		if (!m->o->content_size_given) {
 			stack_warn_of_size(m->stacks[i]);
 		}

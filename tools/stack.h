@@ -81,6 +81,9 @@ int stack_open_as(struct stack_env *env, const char *source, const struct stack_
 int stack_add_overlay(struct stack_env *env, struct stack *stack, const char *overlay,
 	bool existing, struct err *e);
 
+/* Says so when --size is given for a disk of another size, which knows better. */
+void stack_warn_of_given_size(const struct stack *stack);
+
 /* Says so when the size of the disk is only assumed. */
 void stack_warn_of_size(const struct stack *stack);
 

@@ -6,6 +6,20 @@
 #include "core/log.h"
 #include "core/report.h"
 #include "tools/stack.h"
+#include "tools/stack_env.h"
+
+void stack_warn_of_given_size(const struct stack *stack)
+{
+	const struct options *o = stack->env->o;
+	const struct image *disk = stack->disk;
+
+	if (o->content_size_given && o->content_size != disk->size) {
+		log_warn("%s: --size is ignored: the disk %s %" PRIu64 " bytes", stack->source,
+			disk->flags & IMAGE_SIZE_PROVISIONAL ? "is assumed to have"
+							     : "itself says that it has",
+			disk->size);
+	}
+}
 
 void stack_warn_of_size(const struct stack *stack)
 {

@@ -4,6 +4,7 @@
 import errno
 import gzip
 import hashlib
+import json
 import os
 import struct
 import subprocess
@@ -190,6 +191,30 @@ def test_a_size_may_be_given(lazydisk, several):
     with open(mount.image(), "rb") as f:
         assert_bytes(f.read(), data)
     assert provisional(mount) == "final"
+    mount.umount()
+
+
+def test_a_size_is_not_taken_for_a_disk_that_knows_its_own(lazydisk, several, images, tmp):
+    plain, raw = images.variant("plain"), os.path.join(tmp, "disk.raw")
+    with open(raw, "wb") as f:
+        f.write(seeded_bytes(2 * MIB, "size"))
+    run("xz", "-k", raw)
+    path, data = several
+    size = os.stat(images.raw).st_size
+    for source, real in ((plain, size), (raw, 2 * MIB), (f"{raw}.xz", 2 * MIB)):
+        for verb in ("info", "map"):
+            done = lazydisk.run(verb, "--json", "--size", "7Mi", source)
+            assert done.returncode == 0
+            line = one_line(done.stderr)
+            assert source in line and "--size is ignored" in line and str(real) in line
+            json.loads(done.stdout)
+            assert lazydisk.run(verb, "--size", real, source).stderr == ""
+        assert lazydisk.run("info", "--size", "7Mi", path).stderr == ""
+    # Of several, the one that it is not for is named.
+    mount = lazydisk.start("--size", len(data), path, raw)
+    line = one_line(mount.stderr())
+    assert "--size is ignored" in line and raw in line and path not in line
+    assert [os.stat(mount.path(name)).st_size for name in mount.images()] == [2 * MIB, len(data)]
     mount.umount()
 
 
