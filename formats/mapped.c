@@ -4,6 +4,7 @@
 
 #include <errno.h>
 #include <stdio.h>
+#include <string.h>
 
 #include "core/bytes.h"
 #include "core/cleanup.h"
@@ -72,12 +73,23 @@ void mapped_forget(struct image *img)
 	}
 }
 
+/* Once is enough: the names of a long chain would crowd out what went wrong. */
+int mapped_backing_failed(const struct mapped *m, int code, struct err *e)
+{
+	static const char words[] = "backing file \"";
+
+	if (e && strncmp(e->text, words, sizeof(words) - 1) == 0) {
+		return code;
+	}
+	return err_wrap(e, code, "%s%s\"", words, m->backing_name);
+}
+
 int mapped_prove(struct image *img, struct err *e)
 {
 	struct mapped *m = (struct mapped *)img;
 	int r = m->backing ? image_prove(m->backing, e) : 0;
 
-	return r < 0 ? err_wrap(e, r, "backing file") : 0;
+	return r < 0 ? mapped_backing_failed(m, r, e) : 0;
 }
 
 bool mapped_owes_proof(const struct image *img)

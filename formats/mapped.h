@@ -72,6 +72,7 @@ struct mapped {
 	struct codec *codec;        /* NULL: nothing is compressed */
 	struct memo *clusters;      /* decompressed ones, by number; with `codec` */
 	struct image *backing;      /* NULL: none; owned */
+	char backing_name[256];     /* what the image calls it, fit to be shown */
 	uint64_t cluster_size;      /* a power of two */
 	uint64_t table_span;        /* bytes of the disk for which one table speaks; 0: no tables */
 	bool short_tail;            /* the last stream may end where the disk does */
@@ -90,6 +91,10 @@ void mapped_forget(struct image *img);
 /* Only of the backing file: for formats that may have one. */
 int mapped_prove(struct image *img, struct err *e);
 bool mapped_owes_proof(const struct image *img);
+
+/* Puts the name of the backing file in front of an error of its, unless one further down stands
+ * there already. Returns @code. */
+int mapped_backing_failed(const struct mapped *m, int code, struct err *e);
 
 /* Tables of @file (borrowed) that take at most @memory bytes, no codec; everything else is left to
  * the caller. -ENOMEM or 0. mapped_clear() is safe after a failure, and on zeroed memory. */

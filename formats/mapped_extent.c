@@ -40,12 +40,13 @@ static int ask_backing(struct mapped *m, struct extent *x, struct err *e)
 		return 0;
 	}
 	r = image_extent_at(m->backing, x->offset, &b, e);
-	if (r == 0) {
-		extent_clip(&b, x->offset, min_u64(x->length, b.length));
-		b.depth++;
-		*x = b;
+	if (r < 0) {
+		return mapped_backing_failed(m, r, e);
 	}
-	return r;
+	extent_clip(&b, x->offset, min_u64(x->length, b.length));
+	b.depth++;
+	*x = b;
+	return 0;
 }
 
 /* Where space is reserved for data that were never written, the file has a hole. */

@@ -88,6 +88,7 @@ static int read_backing(struct mapped *m, const struct run *run, uint8_t *buf, s
 	if (m->backing && run->offset < m->backing->size) {
 		have = min_u64(run->length, m->backing->size - run->offset);
 		r = image_read_at(m->backing, buf, have, run->offset, e);
+		r = r < 0 ? mapped_backing_failed(m, r, e) : 0;
 	}
 	memset(buf + have, 0, run->length - have);
 	return r;

@@ -75,13 +75,13 @@ static int open_named(struct qcow2 *q, const struct format_opts *opts, struct er
 
 static int open_backing(struct qcow2 *q, const struct format_opts *opts, struct err *e)
 {
-	char safe[256];
+	char *safe = q->m.backing_name;
 	int r;
 
 	if (!q->header.backing[0]) {
 		return 0;
 	}
-	qcow2_header_safe_name(q->header.backing, safe, sizeof(safe));
+	qcow2_header_safe_name(q->header.backing, safe, sizeof(q->m.backing_name));
 	if (!opts->open_backing) {
 		return err_set(e, -ENOTSUP,
 			"the image is only what changed over its backing file \"%s\", which is not "

@@ -140,6 +140,7 @@ int qcow2_allocated(struct image *img, uint64_t *ret, struct err *e)
 						  : estimate_data(q, &t.data, e);
 		if (r == 0 && q->m.backing) {
 			r = image_allocated(q->m.backing, &backing, e);
+			r = r < 0 ? mapped_backing_failed(&q->m, r, e) : 0;
 		}
 		if (r < 0) {
 			return r;

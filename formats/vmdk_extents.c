@@ -18,6 +18,7 @@ struct part {
 	uint64_t size;       /* bytes */
 	uint64_t offset;     /* in `image` */
 	struct image *image; /* NULL: zeros; owned */
+	char *name;          /* what the descriptor calls it, fit to be shown; owned */
 	bool flat;
 };
 
@@ -45,6 +46,11 @@ static struct part *part_at(struct joined *j, uint64_t off)
 	return &j->parts[low];
 }
 
+static int part_failed(const struct part *p, int code, struct err *e)
+{
+	return err_wrap(e, code, "extent file \"%s\"", p->name);
+}
+
 static int joined_read_at(struct image *img, void *buf, size_t len, uint64_t off, struct err *e)
 {
 	struct joined *j = (struct joined *)img;
@@ -61,7 +67,7 @@ static int joined_read_at(struct image *img, void *buf, size_t len, uint64_t off
 			memset(to, 0, n);
 		}
 		if (r < 0) {
-			return r;
+			return part_failed(p, r, e);
 		}
 		to += n;
 		off += n;
@@ -85,7 +91,7 @@ static int joined_extent_at(struct image *img, uint64_t off, struct extent *ret,
 	if (p->image) {
 		r = image_extent_at(p->image, p->offset + (off - p->start), &x, e);
 		if (r < 0) {
-			return r;
+			return part_failed(p, r, e);
 		}
 		x.offset = off;
 		x.length = min_u64(x.length, p->start + p->size - off);
@@ -112,12 +118,15 @@ static void joined_prefetch(struct image *img, uint64_t off, uint64_t len)
 static int joined_prove(struct image *img, struct err *e)
 {
 	struct joined *j = (struct joined *)img;
-	int r = 0;
 
-	for (size_t i = 0; r == 0 && i < j->count; i++) {
-		r = j->parts[i].image ? image_prove(j->parts[i].image, e) : 0;
+	for (size_t i = 0; i < j->count; i++) {
+		int r = j->parts[i].image ? image_prove(j->parts[i].image, e) : 0;
+
+		if (r < 0) {
+			return part_failed(&j->parts[i], r, e);
+		}
 	}
-	return r < 0 ? err_wrap(e, r, "extent file") : 0;
+	return 0;
 }
 
 static bool joined_owes_proof(const struct image *img)
@@ -141,7 +150,7 @@ static int joined_allocated(struct image *img, uint64_t *ret, struct err *e)
 		int r = j->parts[i].image ? image_allocated(j->parts[i].image, &n, e) : 0;
 
 		if (r < 0) {
-			return r;
+			return part_failed(&j->parts[i], r, e);
 		}
 		sum += min_u64(n, j->parts[i].size);
 	}
@@ -190,6 +199,7 @@ static void joined_free(struct joined *j)
 {
 	for (size_t i = 0; i < j->count; i++) {
 		image_close(j->parts[i].image);
+		free(j->parts[i].name);
 	}
 	free(j->parts);
 	free(j);
@@ -244,14 +254,15 @@ static int open_part(
 	if (x->kind == VMDK_ZEROS) {
 		return 0;
 	}
+	qcow2_header_safe_name(x->name, safe, sizeof(safe));
+	p->name = strdup(safe);
+	if (!p->name) {
+		return err_set(e, -ENOMEM, "out of memory");
+	}
 	r = opts->open_backing(opts->ctx, x->name, x->kind == VMDK_FLAT ? "raw" : "vmdk",
 		opts->depth + 1, &p->image, e);
 	r = r < 0 ? r : check_size(x, p->image, e);
-	if (r < 0) {
-		qcow2_header_safe_name(x->name, safe, sizeof(safe));
-		return err_wrap(e, r, "extent file \"%s\"", safe);
-	}
-	return 0;
+	return r < 0 ? part_failed(p, r, e) : 0;
 }
 
 /* Names the bytes of all files together. */

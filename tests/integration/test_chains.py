@@ -492,5 +492,5 @@ def test_what_was_read_of_a_packed_backing_file_is_proven_too(lazydisk, bad, tmp
     bad.file("/base.zst", bytes(base))
     done = lazydisk.run(*args, url, target)
     assert done.returncode == 4, done.stderr
-    assert one_line(done.stderr)
+    assert f'{url}: backing file "base.zst": zstd: ' in one_line(done.stderr)
     assert_boots_nowhere(target)

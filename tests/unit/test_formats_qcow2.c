@@ -361,6 +361,77 @@ static void backing_file_is_read_asked_and_interrupted(void **state)
 	image_close(img);
 }
 
+static int refuse(struct err *e)
+{
+	return err_set(e, -EBADMSG, "it is damaged");
+}
+
+static int refuse_read(struct image *img, void *buf, size_t len, uint64_t off, struct err *e)
+{
+	(void)img;
+	/* What is looked at when it is opened is there. */
+	memset(buf, 1, len);
+	return off == 0 ? 0 : refuse(e);
+}
+
+static int refuse_extent(struct image *img, uint64_t off, struct extent *ret, struct err *e)
+{
+	(void)img;
+	(void)off;
+	(void)ret;
+	return refuse(e);
+}
+
+static int refuse_count(struct image *img, uint64_t *ret, struct err *e)
+{
+	(void)img;
+	(void)ret;
+	return refuse(e);
+}
+
+static int refuse_proof(struct image *img, struct err *e)
+{
+	(void)img;
+	return refuse(e);
+}
+
+static void assert_names_backing(const struct err *e)
+{
+	assert_string_equal(e->text, "backing file \"base.raw\": it is damaged");
+}
+
+/* Whatever fails in it, and once however many images stand on it. */
+static void backing_file_that_fails_is_named(void **state)
+{
+	static struct image_ops ops;
+	struct image *img = &fake_image_new(50000, 1, NULL)->img;
+	struct extent x;
+	uint64_t n;
+
+	(void)state;
+	ops = *img->ops;
+	ops.read_at = refuse_read;
+	ops.extent_at = refuse_extent;
+	ops.allocated = refuse_count;
+	ops.prove = refuse_proof;
+	img->ops = &ops;
+	for (unsigned int i = 0; i < 2; i++) {
+		uint8_t buf[100];
+		struct err e;
+
+		img = open_overlay(img);
+		assert_int_equal(image_read_at(img, buf, sizeof(buf), 4096, &e), -EBADMSG);
+		assert_names_backing(&e);
+		assert_int_equal(image_extent_at(img, 4096, &x, &e), -EBADMSG);
+		assert_names_backing(&e);
+		assert_int_equal(image_allocated(img, &n, &e), -EBADMSG);
+		assert_names_backing(&e);
+		assert_int_equal(image_prove(img, &e), -EBADMSG);
+		assert_names_backing(&e);
+	}
+	image_close(img);
+}
+
 static void count_up(void *ctx)
 {
 	++*(unsigned int *)ctx;
@@ -542,6 +613,7 @@ int main(void)
 		cmocka_unit_test(prefetch_of_places_that_are_mixed_names_them_once),
 		cmocka_unit_test(failed_read_is_told_and_tried_again),
 		cmocka_unit_test(backing_file_is_read_asked_and_interrupted),
+		cmocka_unit_test(backing_file_that_fails_is_named),
 		cmocka_unit_test(backing_file_may_withdraw_and_forget),
 		cmocka_unit_test(readers_of_one_place_share_table_and_decompression),
 		cmocka_unit_test(slow_read_delays_no_other_reader),

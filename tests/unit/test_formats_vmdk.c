@@ -225,25 +225,33 @@ static void count_up(void *ctx)
 	++*(unsigned int *)ctx;
 }
 
-static void each_extent_may_withdraw_and_forget(void **state)
+/* A disk of 12288 bytes: the first file "a", zeros, the second "b". */
+static struct image *open_two(struct fake_image *files[2])
 {
 	static const char text[] = "# Disk DescriptorFile\nversion=1\n"
 				   "createType=\"twoGbMaxExtentFlat\"\n"
 				   "RW 8 FLAT \"a\" 0\nRW 8 ZERO\nRW 8 FLAT \"b\" 0\n";
-	struct fake_image *files[] = { fake_image_new(4096, 1, NULL),
-		fake_image_new(4096, 2, NULL) };
 	const struct format_opts opts = {
 		.format = "vmdk", .open_backing = give_extent, .ctx = files
 	};
 	struct fake_image *descriptor = fake_image_from(text, sizeof(text) - 1, "text");
 	struct image *img = NULL;
-	unsigned int told = 0;
 	struct err e;
 
-	(void)state;
 	if (format_open(&descriptor->img, &opts, &img, &e) < 0) {
 		fail_msg("%s", e.text);
 	}
+	return img;
+}
+
+static void each_extent_may_withdraw_and_forget(void **state)
+{
+	struct fake_image *files[] = { fake_image_new(4096, 1, NULL),
+		fake_image_new(4096, 2, NULL) };
+	struct image *img = open_two(files);
+	unsigned int told = 0;
+
+	(void)state;
 	image_listen(img, count_up, &told);
 	for (unsigned int i = 0; i < ARRAY_SIZE(files); i++) {
 		listener_tell(&files[i]->listener);
@@ -255,6 +263,26 @@ static void each_extent_may_withdraw_and_forget(void **state)
 	image_listen(img, NULL, NULL);
 	listener_tell(&files[1]->listener);
 	assert_int_equal(told, 2);
+	image_close(img);
+}
+
+/* Where something goes wrong, it says in which of the files. */
+static void an_extent_that_fails_is_named(void **state)
+{
+	struct fake_image *files[] = { fake_image_new(4096, 1, NULL),
+		fake_image_new(4096, 2, NULL) };
+	struct image *img = open_two(files);
+	uint8_t buf[512];
+	struct err e;
+
+	(void)state;
+	files[0]->fail_code = -EIO;
+	files[1]->fail_code = -EBADMSG;
+	files[0]->fail_next = files[1]->fail_next = 1;
+	assert_int_equal(image_read_at(img, buf, sizeof(buf), 8192, &e), -EBADMSG);
+	assert_memory_equal(e.text, "extent file \"b\": ", 17);
+	assert_int_equal(image_read_at(img, buf, sizeof(buf), 0, &e), -EIO);
+	assert_memory_equal(e.text, "extent file \"a\": ", 17);
 	image_close(img);
 }
 
@@ -311,7 +339,7 @@ static void extent_files_are_asked_for_proof(void **state)
 	img = open_extents(TYPE "RW 8 FLAT \"a\" 0\nRW 8 ZERO\nRW 8 FLAT \"owes\" 0\n");
 	assert_true(image_owes_proof(img));
 	assert_int_equal(image_prove(img, &e), -EBADMSG);
-	assert_string_equal(e.text, "extent file: it was damaged");
+	assert_string_equal(e.text, "extent file \"owes\": it was damaged");
 	image_close(img);
 }
 
@@ -327,6 +355,7 @@ int main(void)
 		cmocka_unit_test(descriptor_lists_extents_in_order),
 		cmocka_unit_test(descriptor_of_a_child_is_refused_by_name),
 		cmocka_unit_test(each_extent_may_withdraw_and_forget),
+		cmocka_unit_test(an_extent_that_fails_is_named),
 		cmocka_unit_test(extent_files_are_asked_for_proof),
 	};
 
