@@ -20,17 +20,22 @@
 #define DATA      131072U
 #define FILE_SIZE MIB(1)
 
+/* No strings: nothing ends them. */
+static const uint8_t magic[] = { 'K', 'D', 'M', 'V' };
+static const uint8_t old_magic[] = { 'C', 'O', 'W', 'D' };
+static const uint8_t newlines[] = { '\n', ' ', '\r', '\n' };
+
 static void put_header(uint8_t *b, uint64_t sectors, uint64_t directory)
 {
 	memset(b, 0, VMDK_SECTOR);
-	memcpy(b, "KDMV", 4);
+	memcpy(b, magic, sizeof(magic));
 	store_le32(b + 4, 1);
 	store_le32(b + 8, 1);
 	store_le64(b + 12, sectors);
 	store_le64(b + 20, GRAIN / VMDK_SECTOR);
 	store_le32(b + 44, 512);
 	store_le64(b + 56, directory);
-	memcpy(b + 73, "\n \r\n", 4);
+	memcpy(b + 73, newlines, sizeof(newlines));
 }
 
 /* A disk of 4 MiB: 16 grains at 0, one more at 40960; nothing in the second 2 MiB. */
@@ -171,7 +176,7 @@ static void headers_are_checked(void **state)
 	put_header(b, 8, UINT64_MAX);
 	assert_int_equal(vmdk_header_parse(b, sizeof(b), MIB(1), &h, &e), 0);
 	assert_true(h.footer);
-	memcpy(b, "COWD", 4);
+	memcpy(b, old_magic, sizeof(old_magic));
 	assert_int_equal(vmdk_header_parse(b, sizeof(b), MIB(1), &h, &e), -ENOTSUP);
 }
 
