@@ -102,12 +102,18 @@ static void choose_options(struct copy *c)
 	c->options.readahead = 0;
 }
 
+/* Whether it says where it happened: in the source, or in the overlay over it. */
+static bool names_place(const struct copy *c, const struct err *e)
+{
+	return strstr(e->text, c->stack->source) || strstr(e->text, c->job->source) ||
+	       (c->job->overlay && strstr(e->text, c->job->overlay));
+}
+
 /* @r, which the source is to blame for; what its layers say does not always name it. */
 static int blame_source(struct copy *c, int r, struct err *e)
 {
 	c->blame = exitcode_of_source(r);
-	if (c->stack && r != -ECANCELED && !strstr(e->text, c->stack->source) &&
-		!strstr(e->text, c->job->source)) {
+	if (c->stack && r != -ECANCELED && !names_place(c, e)) {
 		return err_wrap(e, r, "%.200s", c->stack->source);
 	}
 	return r;

@@ -464,6 +464,34 @@ def test_info_and_commit_into_a_file_and_a_device(lazydisk, nginx, pki, images, 
         assert_bytes(pread(device, 4 * MIB, len(model)), bytes(4 * MIB))
 
 
+def test_an_overlay_that_fails_while_it_is_merged_is_named_and_not_its_source(
+        lazydisk, bad, tmp):
+    data = seeded_bytes(24 * MIB, "blame")
+    go_on = threading.Event()
+    go_on.set()
+    url = bad.file("/disk.raw", data, faults=[faults.hold(64 * KIB, len(data), go_on)])
+    overlay, target = overlay_of(tmp), os.path.join(tmp, "target")
+    with lazydisk.mounted("--overlay", overlay, url) as mount:
+        with opened(mount.image()) as fd:
+            assert os.pwrite(fd, b"w" * 64 * KIB, 23 * MIB) == 64 * KIB
+            os.fsync(fd)
+    # All readers wait for the server, which lets them go when the end of the overlay is gone.
+    go_on.clear()
+    with subprocess.Popen([BINARY, "overlay", "commit", overlay, target], env=lazydisk.env,
+                          stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as commit:
+        try:
+            wait_for(lambda: os.path.exists(target), 15 * slowness(), "the target")
+            os.truncate(overlay, os.stat(overlay).st_size - 2 * MIB)
+            go_on.set()
+            told = commit.communicate(timeout=30 * slowness())[1]
+        finally:
+            go_on.set()
+            commit.kill()
+    assert commit.returncode == 1
+    line = one_line(told)
+    assert f"read the overlay {overlay}: " in line and url not in line
+
+
 def test_a_base_is_not_its_own_target(lazydisk, images, tmp):
     source = os.path.join(tmp, "disk.raw")
     shutil.copyfile(images.raw, source)
