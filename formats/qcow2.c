@@ -132,6 +132,9 @@ static void qcow2_report(struct image *img, struct report *r)
 		report_text(r, "backing", safe);
 	}
 	report_bool(r, "subclusters", q->header.extended_l2);
+	if (q->reach > 0) {
+		report_u64(r, "reaches_bytes", q->reach);
+	}
 	report_u64(r, "l2_tables_read", q->m.tables.loads);
 }
 

@@ -28,6 +28,8 @@ struct qcow2 {
 	struct mapped m;
 	struct qcow2_header header;
 	struct qcow2_geometry geo;
+	/* Where the last ends of what was met beyond the end of the file; 0: nothing was. */
+	_Atomic uint64_t reach;
 	uint64_t l2_bytes;   /* of all L2 tables; UINT64_MAX where counting costs too much */
 	_Atomic bool warned; /* of reserved bits */
 };
@@ -38,6 +40,9 @@ struct qcow2 {
 /* Takes @below over on success. */
 int qcow2_open(
 	struct image *below, const struct format_opts *opts, struct image **ret, struct err *e);
+
+/* Something was met beyond the end of the file, and ends at @end; 0: it was not. Thread-safe. */
+void qcow2_note_beyond(struct qcow2 *q, uint64_t end);
 
 /* Of struct image_ops. */
 int qcow2_allocated(struct image *img, uint64_t *ret, struct err *e);

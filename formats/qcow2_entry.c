@@ -50,15 +50,40 @@ int qcow2_entry_l1(const struct qcow2_geometry *g, uint64_t entry, uint64_t *ret
 	return 0;
 }
 
+uint64_t qcow2_entry_l1_beyond(const struct qcow2_geometry *g, uint64_t entry)
+{
+	uint64_t l2 = entry & OFFSET_MASK;
+
+	return l2 >= g->host_size && l2 % g->cluster_size == 0 ? l2 + g->cluster_size : 0;
+}
+
 /* "Compressed Clusters Descriptor": the offset's width depends on the size of clusters. */
+static void split_compressed(
+	const struct qcow2_geometry *g, uint64_t entry, uint64_t *ret_host, uint64_t *ret_length)
+{
+	uint32_t width = 62 - (g->cluster_bits - 8);
+	uint64_t sectors = (entry & (FLAG_COMPRESSED - 1)) >> width;
+
+	*ret_host = entry & ((1ULL << width) - 1);
+	*ret_length = (sectors + 1) * 512 - *ret_host % 512;
+}
+
+uint64_t qcow2_entry_l2_beyond(const struct qcow2_geometry *g, uint64_t entry)
+{
+	uint64_t host;
+	uint64_t length;
+
+	split_compressed(g, entry, &host, &length);
+	return entry & FLAG_COMPRESSED && host >= g->host_size ? host + length : 0;
+}
+
 static int compressed_piece(const struct qcow2_geometry *g, uint64_t entry, uint64_t in_cluster,
 	struct qcow2_piece *ret, struct err *e)
 {
-	uint32_t width = 62 - (g->cluster_bits - 8);
-	uint64_t host = entry & ((1ULL << width) - 1);
-	uint64_t sectors = (entry & (FLAG_COMPRESSED - 1)) >> width;
-	uint64_t length = (sectors + 1) * 512 - host % 512;
+	uint64_t host;
+	uint64_t length;
 
+	split_compressed(g, entry, &host, &length);
 	if (host < g->cluster_size) {
 		return err_set(e, -EBADMSG,
 			"compressed cluster at offset %" PRIu64 ", within the header", host);

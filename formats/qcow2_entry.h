@@ -49,6 +49,11 @@ struct qcow2_piece {
  * file, or on the L1 table. */
 int qcow2_entry_l1(const struct qcow2_geometry *g, uint64_t entry, uint64_t *ret_l2, struct err *e);
 
+/* Where the L2 table that an L1 entry points to ends, or the stream of a compressed L2 entry, when
+ * it begins beyond the end of the file; else 0. */
+uint64_t qcow2_entry_l1_beyond(const struct qcow2_geometry *g, uint64_t entry);
+uint64_t qcow2_entry_l2_beyond(const struct qcow2_geometry *g, uint64_t entry);
+
 /* What is at @in_cluster of the cluster with L2 entry @entry and, if L2 entries are extended,
  * subcluster bitmap @bitmap. -EBADMSG: the entry cannot be true. That DATA lies within the file is
  * for the caller to check: the last cluster may be cut behind the last byte that counts. */

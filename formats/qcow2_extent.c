@@ -49,6 +49,7 @@ static int list_tables(struct qcow2 *q, struct table **ret, size_t *ret_count)
 				.guest = i * (q->geo.cluster_size << q->geo.l2_bits),
 			};
 		}
+		qcow2_note_beyond(q, qcow2_entry_l1_beyond(&q->geo, load_be64(w.at)));
 		tables_put(&q->m.tables, &w);
 	}
 	*ret = TAKE_PTR(list);

@@ -8,6 +8,14 @@
 #include "core/bytes.h"
 #include "core/log.h"
 
+void qcow2_note_beyond(struct qcow2 *q, uint64_t end)
+{
+	uint64_t known = atomic_load(&q->reach);
+
+	while (end > known && !atomic_compare_exchange_weak(&q->reach, &known, end)) {
+	}
+}
+
 static int at_guest(uint64_t off, int r, struct err *e)
 {
 	return r == -EAGAIN ? r : err_wrap(e, r, "qcow2: guest offset %" PRIu64, off);
@@ -30,6 +38,7 @@ static int map_l1(struct qcow2 *q, uint64_t off, uint64_t len, bool wait, uint64
 		return at_guest(off, r, e);
 	}
 	r = qcow2_entry_l1(&q->geo, load_be64(w.at), &l2, e);
+	qcow2_note_beyond(q, qcow2_entry_l1_beyond(&q->geo, load_be64(w.at)));
 	for (size_t i = 8; l2 == 0 && i + 8 <= w.bytes && end < off + len; i += 8) {
 		if (load_be64(w.at + i) != 0) {
 			break;
@@ -103,18 +112,19 @@ static void warn_once(struct qcow2 *q, uint64_t off)
 }
 
 /* Data must be in the file; the run ends where the file does. */
-static int check_host(const struct qcow2 *q, struct run *run, struct err *e)
+static int check_host(struct qcow2 *q, struct run *run, struct err *e)
 {
-	if (run->kind != RUN_DATA) {
+	if (run->kind != RUN_DATA || range_within(run->host, run->length, q->geo.host_size)) {
 		return 0;
 	}
+	qcow2_note_beyond(q, run->host + run->length);
 	if (run->host >= q->geo.host_size) {
 		return err_set(e, -EBADMSG,
 			"data at offset %" PRIu64 ", beyond the end of the file (%" PRIu64
 			" bytes): the image is truncated or corrupt",
 			run->host, q->geo.host_size);
 	}
-	run->length = min_u64(run->length, q->geo.host_size - run->host);
+	run->length = q->geo.host_size - run->host;
 	return 0;
 }
 
@@ -130,9 +140,11 @@ static int map_l2(struct qcow2 *q, uint64_t l2, uint64_t off, uint64_t len, bool
 
 	r = tables_get(&q->m.tables, pos, 1U << q->geo.entry_bits, wait, &w, e);
 	if (r < 0) {
+		qcow2_note_beyond(q, pos < q->geo.host_size ? 0 : l2 + q->geo.cluster_size);
 		return r;
 	}
 	r = piece_at(q, w.at, off, &p, e);
+	qcow2_note_beyond(q, qcow2_entry_l2_beyond(&q->geo, load_be64(w.at)));
 	if (r == 0) {
 		run = (struct run){ p.kind, off, p.length, p.host, p.host_length };
 		extend(q, &w, len, &run);

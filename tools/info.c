@@ -42,6 +42,9 @@ static int open_and_describe(
 		stack_warn_of_given_size(stack);
 		r = describe(stack, file, ret, e);
 	}
+	if (r == 0) {
+		stack_warn_of_missing_end(stack);
+	}
 	stack_close(stack);
 	return r;
 }

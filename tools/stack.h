@@ -87,6 +87,9 @@ void stack_warn_of_given_size(const struct stack *stack);
 /* Says so when the size of the disk is only assumed. */
 void stack_warn_of_size(const struct stack *stack);
 
+/* Says so when it is known of a qcow2 that its file ends before its clusters do. Asks nobody. */
+void stack_warn_of_missing_end(const struct stack *stack);
+
 /* Says so when nobody could be asked whether the image still is what the cache has of it. */
 void stack_warn_of_age(const struct stack *stack);
 

@@ -3,6 +3,7 @@
 #include <inttypes.h>
 #include <string.h>
 
+#include "core/cleanup.h"
 #include "core/log.h"
 #include "core/report.h"
 #include "tools/stack.h"
@@ -31,6 +32,24 @@ void stack_warn_of_size(const struct stack *stack)
 			 " bytes are assumed, and reading the end fails should that "
 			 "be wrong (--size says it, and it is known once all was read)",
 			stack->source, image->size);
+	}
+}
+
+void stack_warn_of_missing_end(const struct stack *stack)
+{
+	CLEANUP(report_clear) struct report r = REPORT_INIT;
+	const struct report_item *reach;
+	const struct image *img = stack->disk;
+
+	image_report(stack->disk, &r);
+	reach = report_find(&r, "qcow2", "reaches_bytes");
+	while (img && strcmp(img->ops->name, "qcow2") != 0) {
+		img = img->below;
+	}
+	if (reach && img) {
+		log_warn("%s: the file is %" PRIu64 " bytes, but the image's clusters reach to "
+			 "%" PRIu64 ": truncated download?",
+			stack->source, img->below->size, reach->number);
 	}
 }
 

@@ -4,6 +4,7 @@
 Never a crash, a hang, much memory, or zeros in place of what is missing. Numbers in brackets count
 the cases; those up to 25 are in test_qcow2_cases.py."""
 
+import json
 import os
 import random
 import shutil
@@ -14,7 +15,7 @@ import pytest
 from disks import damage
 from imgcat import (COPIED, OFFSET_MASK, Qcow2, append, check_same, content, imgcat, part,
                     poke, refusal)
-from util import KIB, MIB, assert_bytes, run, seeded_bytes
+from util import KIB, MIB, assert_bytes, one_line, run, seeded_bytes
 
 K64 = 64 * KIB
 
@@ -364,6 +365,27 @@ def test_truncated_file(lab, tmp, name, cut):
         else:
             assert_bytes(done.stdout, want[at:at + K64], at)
     assert 1 <= failed <= 2 * cut // K64 + 2
+
+
+@pytest.mark.parametrize("name", ["v3", "zlib"])
+def test_info_tells_that_the_end_of_the_file_is_missing(lab, lazydisk, tmp, name):
+    """[38] In one line, and how much there should be; the rest is there."""
+    path = shutil.copy(f"{lab}/{name}.qcow2", tmp)
+    whole = os.path.getsize(path)
+    done = lazydisk.run("info", "--json", path)
+    assert done.returncode == 0 and not done.stderr and "reaches_bytes" not in done.stdout
+    for cut in (100000, 200000):
+        os.truncate(path, whole - cut)
+        done = lazydisk.run("info", "--json", path)
+        assert done.returncode == 0
+        layer = json.loads(done.stdout)["layers"][0]
+        reach = layer["reaches_bytes"]
+        # The last stream is shorter than its last cluster.
+        assert layer["name"] == "qcow2" and whole <= reach <= (whole + 511) // 512 * 512
+        assert one_line(done.stderr) == (
+            f"lazydisk: warning: {path}: the file is {whole - cut} bytes, but the image's "
+            f"clusters reach to {reach}: truncated download?")
+        assert "reaches" in lazydisk.ok("info", path)
 
 
 @pytest.mark.parametrize("size", [0, 3, 4, 8, 71, 72, 103, 111, 512, 65536, 200000])

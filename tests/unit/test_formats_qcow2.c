@@ -571,6 +571,52 @@ static void a_broken_entry_hides_no_data_from_the_count(void **state)
 	image_close(img);
 }
 
+static uint64_t reach_of(struct image *img)
+{
+	struct report r = REPORT_INIT;
+	const struct report_item *item;
+	uint64_t reach;
+
+	image_report(img, &r);
+	item = report_find(&r, "qcow2", "reaches_bytes");
+	reach = item ? item->number : 0;
+	report_clear(&r);
+	return reach;
+}
+
+static void what_lies_beyond_the_file_shows_when_it_is_looked_for(void **state)
+{
+	struct fake_image *f = make_file();
+	struct image *img = open_qcow2(&f->img);
+	uint64_t allocated;
+	uint64_t tables;
+
+	(void)state;
+	assert_int_equal(image_allocated(img, &allocated, NULL), 0);
+	assert_int_equal(reach_of(img), 0);
+	image_close(img);
+
+	f = make_file();
+	/* A run that begins within the file, of 2 clusters. */
+	store_be64(f->data + L2, 1ULL << 63 | (FILE_SIZE - CLUSTER));
+	store_be64(f->data + L2 + 8, 1ULL << 63 | FILE_SIZE);
+	img = open_qcow2(&f->img);
+	assert_int_equal(reach_of(img), 0);
+	assert_int_equal(image_allocated(img, &allocated, NULL), 0);
+	assert_int_equal(reach_of(img), FILE_SIZE + CLUSTER);
+	image_close(img);
+
+	/* A table is known when the image is opened. */
+	f = make_file();
+	tables = FILE_SIZE + 5 * (uint64_t)CLUSTER;
+	store_be64(f->data + L1 + 8, tables);
+	img = open_qcow2(&f->img);
+	assert_int_equal(reach_of(img), tables + CLUSTER);
+	assert_int_equal(image_allocated(img, &allocated, NULL), 0);
+	assert_int_equal(reach_of(img), tables + CLUSTER);
+	image_close(img);
+}
+
 /* Tables and clusters that were kept may be of bytes that turned out to be wrong. */
 static void what_was_kept_is_forgotten(void **state)
 {
@@ -619,6 +665,7 @@ int main(void)
 		cmocka_unit_test(slow_read_delays_no_other_reader),
 		cmocka_unit_test(overlapping_readers_who_fail_do_not_wait_for_ever),
 		cmocka_unit_test(a_broken_entry_hides_no_data_from_the_count),
+		cmocka_unit_test(what_lies_beyond_the_file_shows_when_it_is_looked_for),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

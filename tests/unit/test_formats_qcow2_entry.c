@@ -45,6 +45,26 @@ static void l1_entries_point_to_tables_or_nowhere(void **state)
 	assert_int_equal(l2, 0x40000);
 }
 
+static void what_begins_beyond_the_file_tells_where_it_ends(void **state)
+{
+	struct qcow2_geometry g = geometry(16, false, 3);
+	const uint64_t compressed = 1ULL << 62;
+	const uint32_t width = 62 - (16 - 8);
+
+	(void)state;
+	assert_int_equal(qcow2_entry_l1_beyond(&g, COPIED | 0x40000), 0);
+	assert_int_equal(qcow2_entry_l1_beyond(&g, 0), 0);
+	assert_int_equal(qcow2_entry_l1_beyond(&g, COPIED | HOST_SIZE), HOST_SIZE + 0x10000);
+	assert_int_equal(qcow2_entry_l1_beyond(&g, HOST_SIZE + 512), 0);
+	assert_int_equal(qcow2_entry_l2_beyond(&g, compressed | 0x50000), 0);
+	assert_int_equal(
+		qcow2_entry_l2_beyond(&g, compressed | 2ULL << width | (HOST_SIZE - 1)), 0);
+	assert_int_equal(qcow2_entry_l2_beyond(&g, compressed | 2ULL << width | (HOST_SIZE + 10)),
+		HOST_SIZE + 3 * 512);
+	/* Of data, the run that it is in tells. */
+	assert_int_equal(qcow2_entry_l2_beyond(&g, COPIED | HOST_SIZE), 0);
+}
+
 static void plain_entries_are_data_zero_or_nothing(void **state)
 {
 	struct qcow2_geometry g = geometry(16, false, 3);
@@ -166,6 +186,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(l1_entries_point_to_tables_or_nowhere),
+		cmocka_unit_test(what_begins_beyond_the_file_tells_where_it_ends),
 		cmocka_unit_test(plain_entries_are_data_zero_or_nothing),
 		cmocka_unit_test(compressed_entries_keep_within_the_file),
 		cmocka_unit_test(compressed_fields_change_with_the_size_of_clusters),
