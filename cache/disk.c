@@ -295,15 +295,32 @@ static size_t put_on_disk(struct disk *d, uint64_t first, uint8_t *const *blocks
 	return done;
 }
 
-static void disk_put(struct object *o, uint64_t first, uint8_t *const *blocks, size_t count)
+static void put_absent(struct disk *d, uint64_t first, uint8_t *const *blocks, size_t count)
 {
-	struct disk *d = (struct disk *)o;
 	size_t done = put_on_disk(d, first, blocks, count);
 
 	if (done < count) {
-		atomic_fetch_add(&o->bypassed, count - done);
+		atomic_fetch_add(&d->object.bypassed, count - done);
 		d->spill->ops->put(d->spill, first + done, blocks + done, count - done);
 		atomic_store(&d->spilled, true);
+	}
+}
+
+/* Others, whose claim was over before, may have brought some of it, and found it right. */
+static void disk_put(struct object *o, uint64_t first, uint8_t *const *blocks, size_t count)
+{
+	size_t from = 0;
+
+	while (from < count) {
+		size_t n = 0;
+
+		while (from + n < count && !disk_present(o, first + from + n)) {
+			n++;
+		}
+		if (n > 0) {
+			put_absent((struct disk *)o, first + from, blocks + from, n);
+		}
+		from += n + 1;
 	}
 }
 

@@ -120,6 +120,9 @@ static void claim(struct fill *f)
 			return;
 		}
 	}
+	pthread_mutex_lock(&fl->lock);
+	f->apart = true;
+	pthread_mutex_unlock(&fl->lock);
 }
 
 /* More bytes are in the blocks: whoever waits for them may take them. @fetched: so many of them

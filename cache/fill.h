@@ -23,6 +23,7 @@ struct fill {
 	bool ended;
 	int code; /* when ended */
 	struct err err;
+	bool apart; /* another process is fetching the same, and was not waited for any longer */
 	/* The job's: */
 	bool claimed;
 	size_t whole;         /* granules that came, once it ended */

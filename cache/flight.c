@@ -402,13 +402,18 @@ static int await(struct flight *fl, struct fill *f, uint64_t need, struct err *e
 	return err_set(e, -ECANCELED, "the image is being closed");
 }
 
+/* Where others fetch the same, what they have brought meanwhile goes before what is ours. */
 static void copy_out(const struct fill *f, uint8_t *buf, size_t len, uint64_t at)
 {
+	struct object *o = f->flight->object;
+
 	while (len > 0) {
 		size_t within = at % CACHE_GRANULE;
 		size_t n = min_u64(len, CACHE_GRANULE - within);
 
-		memcpy(buf, f->blocks[at / CACHE_GRANULE] + within, n);
+		if (!f->apart || o->ops->read(o, buf, n, f->off + at) < n) {
+			memcpy(buf, f->blocks[at / CACHE_GRANULE] + within, n);
+		}
 		buf += n;
 		at += n;
 		len -= n;

@@ -24,8 +24,9 @@ struct object_ops {
 	/* Whether a read of @granule would (very likely) find it. */
 	bool (*present)(struct object *o, uint64_t granule);
 
-	/* Keeps @count granules from @first on; @blocks hold their bytes, the last one of the image
-	 * may be short. */
+	/* Keeps those of @count granules from @first on that are absent; @blocks hold their bytes,
+	 * the last one of the image may be short. What is present stays as it is: it may have been
+	 * proven since. Who calls has the claim, if there is one. */
 	void (*put)(struct object *o, uint64_t first, uint8_t *const *blocks, size_t count);
 
 	/* Makes granules absent: their bytes turned out to be wrong. */

@@ -476,6 +476,56 @@ static void what_others_fetched_meanwhile_is_verified_again(void **state)
 	bed_unmake(&b);
 }
 
+/* The same cache for another process, to which the network brings something else, once it may. */
+static struct bed make_misled(const char *dir)
+{
+	struct cache_opts opts = { .dir = dir, .no_readahead = true, .min_free = 1 };
+	struct bed b = { .fake = fake_image_new(BED_SIZE, BED_SEED + 1, BED_ID) };
+
+	b.fake->gate_closed = true;
+	assert_int_equal(cache_open(&opts, &b.cache, NULL), 0);
+	assert_int_equal(cache_image_open(b.cache, "k", &b.fake->img, &b.img, NULL), 0);
+	return b;
+}
+
+/* Who fetches the same beside those who were slow does not put its bytes in the place of theirs:
+ * these may have been proven meanwhile. */
+static void what_was_verified_stays_when_others_fetch_it_too(void **state)
+{
+	struct check c = { .answer = 0 };
+	struct cache_serve_opts serve = bed_all_of_it;
+	struct bed_reader r;
+	struct bed other;
+	struct bed b;
+	char dir[256];
+
+	bed_dir(state, "c", dir);
+	serve.digest = "sha256:12";
+	serve.verify = check_whole;
+	serve.ctx = &c;
+	b = bed_make(dir, NULL);
+	b.fake->gate_closed = true;
+	assert_int_equal(cache_image_serve(b.img, &serve, NULL), 0);
+	while (b.fake->now == 0) {
+		usleep(1000);
+	}
+	other = make_misled(dir);
+	r = (struct bed_reader){ .bed = &other, .off = 4096 };
+	pthread_create(&r.thread, NULL, bed_read_main, &r);
+	while (other.fake->now == 0) {
+		usleep(1000);
+	}
+	b.fake->gate_closed = false;
+	wait_until_checked(&b, &c, 1);
+	other.fake->gate_closed = false;
+	pthread_join(r.thread, NULL); /* it got what is kept, and not what it fetched */
+	bed_unmake(&other);
+	read_all(&b);
+	wait_until_checked(&b, &c, 1);
+	bed_unmake(&b);
+	assert_true(cache_check_verdict(dir));
+}
+
 /* All of the image, but its last MiB, which the disk does not take, in memory only. */
 static struct bed make_with_a_spill(const char *dir)
 {
@@ -540,6 +590,7 @@ int main(void)
 		CACHE_DIR_TEST(what_was_fetched_again_is_verified_again),
 		CACHE_DIR_TEST(what_is_evicted_meanwhile_was_not_verified),
 		CACHE_DIR_TEST(what_others_fetched_meanwhile_is_verified_again),
+		CACHE_DIR_TEST(what_was_verified_stays_when_others_fetch_it_too),
 		CACHE_DIR_TEST(what_is_partly_in_memory_is_verified),
 	};
 
