@@ -28,12 +28,29 @@ void tables_forget(struct tables *t)
 	memo_forget(t->pages);
 }
 
+/* Reads *len bytes at @off, or what there is of them: the last page of a file whose size was only
+ * assumed is as long as it turns out to be. */
+static int read_pages(struct tables *t, uint8_t *buf, uint64_t *len, uint64_t off, struct err *e)
+{
+	uint64_t real;
+	int r;
+
+	*len = min_u64(*len, t->file->size - off);
+	r = image_read_at(t->file, buf, *len, off, e);
+	if (r < 0 && t->file->flags & IMAGE_SIZE_PROVISIONAL &&
+		image_final_size(t->file, &real) == 0 && real > off && real - off < *len) {
+		*len = real - off;
+		r = image_read_at(t->file, buf, *len, off, e);
+	}
+	return r;
+}
+
 static int fill_page(struct tables *t, struct memo_item *page, struct err *e)
 {
 	uint64_t off = page->key * TABLES_PAGE;
-	size_t len = min_u64(TABLES_PAGE, t->file->size - off);
+	uint64_t len = TABLES_PAGE;
 	struct err err = { 0 };
-	int r = image_read_at(t->file, page->data, len, off, &err);
+	int r = read_pages(t, page->data, &len, off, &err);
 
 	if (r < 0) {
 		err_wrap(&err, r, "cannot read tables at offset %" PRIu64, off);
@@ -63,6 +80,13 @@ static int load_page(struct tables *t, uint64_t number, struct memo_item **ret, 
 	return err_set(e, -ENOMEM, "out of memory");
 }
 
+static int beyond_end(uint64_t off, uint64_t size, struct err *e)
+{
+	return err_set(e, -EBADMSG,
+		"table entry at offset %" PRIu64 ", beyond the end of the file (%" PRIu64 " bytes)",
+		off, size);
+}
+
 static void hint_page(struct tables *t, uint64_t number)
 {
 	if (!memo_has(t->pages, number)) {
@@ -78,10 +102,7 @@ int tables_get(struct tables *t, uint64_t off, size_t need, bool wait, struct ta
 	int r;
 
 	if (!range_within(off, need, t->file->size)) {
-		return err_set(e, -EBADMSG,
-			"table entry at offset %" PRIu64 ", beyond the end of the file (%" PRIu64
-			" bytes)",
-			off, t->file->size);
+		return beyond_end(off, t->file->size, e);
 	}
 	if (wait) {
 		r = load_page(t, off / TABLES_PAGE, &page, e);
@@ -94,6 +115,12 @@ int tables_get(struct tables *t, uint64_t off, size_t need, bool wait, struct ta
 			hint_page(t, off / TABLES_PAGE);
 			return -EAGAIN;
 		}
+	}
+	if (page->len < in_page + need) {
+		uint64_t end = round_down(off, TABLES_PAGE) + page->len;
+
+		memo_put(t->pages, page);
+		return beyond_end(off, end, e);
 	}
 	ret->at = page->data + in_page;
 	ret->bytes = page->len - in_page;
@@ -110,17 +137,19 @@ void tables_put(struct tables *t, struct table_words *w)
 int tables_preload(struct tables *t, uint64_t off, uint64_t len, struct err *e)
 {
 	uint64_t start = round_down(off, TABLES_PAGE);
-	uint64_t end = min_u64(round_up(off + len, TABLES_PAGE), t->file->size);
-	CLEANUP_FREE uint8_t *buf = malloc(end - start);
+	uint64_t end = round_up(off + len, TABLES_PAGE);
+	uint64_t got = end - start;
+	CLEANUP_FREE uint8_t *buf = malloc(got);
 	int r;
 
 	if (!buf) {
 		return err_set(e, -ENOMEM, "out of memory");
 	}
-	r = image_read_at(t->file, buf, end - start, start, e);
+	r = read_pages(t, buf, &got, start, e);
 	if (r < 0) {
 		return err_wrap(e, r, "cannot read tables at offset %" PRIu64, start);
 	}
+	end = start + got;
 	for (uint64_t at = start; at < end; at += TABLES_PAGE) {
 		size_t n = min_u64(TABLES_PAGE, end - at);
 		struct memo_item *page;

@@ -26,7 +26,8 @@ PACKERS = {
     "blocks.xz": ["xz", "-0", "-T2", "--block-size=5MiB", "--stdout"],
 }
 # The disk as it is, and a qcow2 that spans the whole stream.
-MATRIX = [("raw", "gz"), ("zlib", "gz"), ("raw", "xz"), ("plain", "xz"), ("raw", "blocks.xz")]
+MATRIX = [("raw", "gz"), ("zlib", "gz"), ("zlib-4k", "gz"), ("cluster-512", "gz"), ("raw", "xz"),
+          ("plain", "xz"), ("raw", "blocks.xz")]
 
 
 def pack(source, packer, target):
