@@ -25,6 +25,12 @@
  * piece takes longer than that. */
 #define MUCH_PART 1
 #define MUCH_OF   3
+/* Where the cache does not hold all that it is to keep, what comes makes go what came before, and
+ * there is no end to it. Something else may go meanwhile and be fetched again, but not all of it
+ * twice: it is given up when more than this has come. The least is for images of which little is
+ * absent. */
+#define CHURN_FACTOR 2
+#define CHURN_LEAST  MIB(64)
 
 void complete_init(struct complete *c, struct flight *fl, struct spool *spool,
 	enum complete_state state, uint64_t not_before_ns, uint64_t rate)
@@ -40,11 +46,28 @@ void complete_init(struct complete *c, struct flight *fl, struct spool *spool,
 	atomic_store(&c->state, state);
 }
 
+static void begin(struct complete *c)
+{
+	struct object *o = c->flight->object;
+	uint64_t absent = o->size - min_u64(o->ops->present_bytes(o), o->size);
+
+	c->enough = atomic_load(&c->flight->counts.completed) +
+		    min_u64(absent, UINT64_MAX / 4) * CHURN_FACTOR + CHURN_LEAST;
+	atomic_store(&c->state, COMPLETE_RUNNING);
+}
+
 void complete_again(struct complete *c)
 {
 	c->cursor = 0;
 	c->missed = false;
-	atomic_store(&c->state, COMPLETE_RUNNING);
+	begin(c);
+}
+
+/* Whether the cache lets go of what is fetched, or does not take it. */
+static bool is_not_kept(const struct complete *c)
+{
+	return atomic_load(&c->flight->object->bypassed) > c->bypassed ||
+	       atomic_load(&c->flight->counts.completed) > c->enough;
 }
 
 /* Bytes that came because somebody guessed, and that nobody has read yet. */
@@ -200,7 +223,7 @@ static uint64_t run(struct complete *c, uint64_t now_ns)
 	uint64_t wait = 0;
 
 	while (wait == 0 && complete_state(c) == COMPLETE_RUNNING) {
-		if (atomic_load(&c->flight->object->bypassed) > c->bypassed) {
+		if (is_not_kept(c)) {
 			atomic_store(&c->state, COMPLETE_NO_ROOM);
 			return IDLE_NS;
 		}
@@ -222,7 +245,7 @@ uint64_t complete_step(struct complete *c, uint64_t now_ns)
 			return c->not_before_ns - now_ns;
 		}
 		c->bypassed = atomic_load(&c->flight->object->bypassed);
-		atomic_store(&c->state, COMPLETE_RUNNING);
+		begin(c);
 	}
 	return complete_state(c) == COMPLETE_RUNNING ? run(c, now_ns) : IDLE_NS;
 }

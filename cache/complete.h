@@ -36,6 +36,7 @@ struct complete {
 	uint64_t tokens_ns;   /* when the bucket was last filled */
 	uint64_t tokens;      /* bytes */
 	uint64_t bypassed;    /* the object's counter at the beginning */
+	uint64_t enough;      /* it is given up when the flight's counter is past this */
 };
 
 /* @state: COMPLETE_OFF, _IDLE or _WAITING. Nothing is fetched before @not_before_ns. @spool may be

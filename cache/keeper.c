@@ -45,6 +45,7 @@ struct keeper {
 	pthread_cond_t room;  /* `full` or `evicting` changed */
 	struct kept *objects;
 	uint64_t used; /* bytes in the directory, about: counted at a look, plus what was stored */
+	bool looked;   /* once: before that `used` lacks what was there */
 	uint64_t unseen;       /* bytes stored since the last look */
 	uint64_t dirty;        /* bytes stored since writeback was last started */
 	bool flushing;         /* writeback was started, and how it went is not known yet */
@@ -235,6 +236,7 @@ static void look(struct keeper *k)
 	used = evict_used(k->store);
 	pthread_mutex_lock(&k->lock);
 	k->used = used + k->unseen;
+	k->looked = true;
 	k->evicting = false;
 	atomic_store(&k->full, is_over(k));
 	look_again(k);
@@ -477,17 +479,26 @@ void keeper_failed(struct keeper *k, int code)
 	atomic_store(&k->bypassing, true);
 }
 
-bool keeper_has_room(struct keeper *k, uint64_t bytes, bool alone)
+/* Bytes in the directory that are not of @hash. */
+static uint64_t used_by_others(struct keeper *k, uint64_t used, const char *hash)
+{
+	const struct kept *o = find(k, hash);
+
+	return used - (o ? min_u64(evict_object_used(o->where->fd), used) : 0);
+}
+
+bool keeper_has_room(struct keeper *k, const char *hash, uint64_t bytes, bool alone)
 {
 	LOCK_SCOPE(&k->lock);
+	uint64_t used = k->looked ? k->used : evict_used(k->store);
 	uint64_t space = free_space(k);
 	uint64_t room = space - min_u64(space, k->min_free);
-	uint64_t others = alone ? k->used : 0;
+	uint64_t others = alone ? used_by_others(k, used, hash) : 0;
 
 	if (k->max_size) {
 		uint64_t limit = k->max_size / 100 * MARK_HIGH;
 
-		room = min_u64(room, limit - min_u64(limit, k->used));
+		room = min_u64(room, limit - min_u64(limit, used));
 	}
 	return bytes <= room || bytes - room <= others;
 }

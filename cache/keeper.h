@@ -44,8 +44,9 @@ void keeper_wrote(struct keeper *k, uint64_t bytes);
 /* Storing failed with @code: makes room once, then stops trying for a while. */
 void keeper_failed(struct keeper *k, int code);
 
-/* Whether @bytes more can be kept without evicting anything; with @alone, if all else went. */
-bool keeper_has_room(struct keeper *k, uint64_t bytes, bool alone);
+/* Whether @bytes more of the object @hash, which is open, can be kept without evicting anything;
+ * with @alone, if all else went. */
+bool keeper_has_room(struct keeper *k, const char *hash, uint64_t bytes, bool alone);
 
 /* Evicts until at most @max_size bytes are used; returns the bytes freed. */
 uint64_t keeper_prune(struct keeper *k, uint64_t max_size);

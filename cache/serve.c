@@ -10,11 +10,15 @@
 static bool can_keep_all(const struct cache_image *ci, bool alone)
 {
 	struct cache *c = ci->cache;
+	char hash[STORE_HASH + 1];
 	uint64_t absent = min_u64(atomic_load(&ci->object->absent), ci->object->granules);
 
-	return c->keeper && strcmp(ci->object->mode, "disk") == 0 &&
-	       (c->opts.max_size == 0 || ci->object->size <= c->opts.max_size) &&
-	       keeper_has_room(c->keeper, absent * CACHE_GRANULE, alone);
+	if (!c->keeper || !ci->key || strcmp(ci->object->mode, "disk") != 0) {
+		return false;
+	}
+	store_hash(ci->key, hash);
+	return (c->opts.max_size == 0 || ci->object->size <= c->opts.max_size) &&
+	       keeper_has_room(c->keeper, hash, absent * CACHE_GRANULE, alone);
 }
 
 int cache_image_serve(struct image *img, const struct cache_serve_opts *opts, struct err *e)

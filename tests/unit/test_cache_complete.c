@@ -147,6 +147,69 @@ static void what_the_cache_cannot_keep_is_not_completed(void **state)
 	bed_unmake(&b);
 }
 
+/* Most of it is here, and in the way of the rest: it cannot be evicted for that. */
+static void what_is_here_of_an_image_is_no_room_for_its_rest(void **state)
+{
+	struct cache_opts opts = { .no_readahead = true, .min_free = 1 };
+	struct bed b;
+	char dir[256];
+
+	bed_dir(state, "c", dir);
+	opts.dir = dir;
+	opts.max_size = BED_SIZE + MIB(1);
+	b = bed_make_as(&opts, BED_ID, NULL);
+	for (uint64_t off = 0; off < MIB(48); off += MIB(1)) {
+		bed_read(&b, off, MIB(1));
+	}
+	while (bed_reported(&b, "present_bytes") < MIB(48)) {
+		usleep(1000);
+	}
+	assert_int_equal(cache_image_serve(b.img, &bed_all_of_it, NULL), 0);
+	assert_true(bed_completion_is(&b, "off"));
+	bed_unmake(&b);
+}
+
+/* An image of @size bytes that stays in the cache of @b, all of it. */
+static struct image *occupy(const struct bed *b, uint64_t size)
+{
+	struct fake_image *fake = fake_image_new(size, BED_SEED + 1, "what stays");
+	struct image *img;
+
+	assert_int_equal(cache_image_open(b->cache, "stays", &fake->img, &img, NULL), 0);
+	cache_image_pin(img);
+	for (uint64_t off = 0; off < size; off += MIB(1)) {
+		cache_check_read(img, BED_SEED + 1, off, MIB(1));
+	}
+	while (cache_check_count(img, "present_bytes") < size) {
+		usleep(1000);
+	}
+	return img;
+}
+
+/* Each alone could be kept. */
+static void completion_ends_where_what_comes_makes_go_what_came(void **state)
+{
+	struct cache_opts opts = { .no_readahead = true, .min_free = 1, .max_size = MIB(80) };
+	struct image *stays;
+	struct bed b;
+	char dir[256];
+
+	bed_dir(state, "c", dir);
+	opts.dir = dir;
+	b = bed_make_as(&opts, BED_ID, NULL);
+	stays = occupy(&b, MIB(40));
+	assert_int_equal(cache_image_serve(b.img, &bed_all_of_it, NULL), 0);
+	while (!bed_completion_is(&b, "no room")) {
+		assert_true(b.fake->bytes <= 4 * BED_SIZE);
+		usleep(1000);
+	}
+	/* Readers are served as before. */
+	bed_read(&b, BED_SIZE - MIB(1), MIB(1));
+	cache_check_read(stays, BED_SEED + 1, 0, MIB(1));
+	image_close(stays);
+	bed_unmake(&b);
+}
+
 static void completion_waits_while_a_reader_does(void **state)
 {
 	struct bed_reader r;
@@ -582,6 +645,8 @@ int main(void)
 		CACHE_DIR_TEST(completion_begins_by_itself_when_a_third_was_read),
 		CACHE_DIR_TEST(what_came_unread_begins_no_completion),
 		CACHE_DIR_TEST(what_the_cache_cannot_keep_is_not_completed),
+		CACHE_DIR_TEST(what_is_here_of_an_image_is_no_room_for_its_rest),
+		CACHE_DIR_TEST(completion_ends_where_what_comes_makes_go_what_came),
 		CACHE_DIR_TEST(completion_waits_while_a_reader_does),
 		CACHE_DIR_TEST(completion_keeps_to_its_rate),
 		CACHE_DIR_TEST(an_image_that_only_streams_is_completed),
