@@ -31,10 +31,12 @@ static void cursor_end(struct cursor *c)
 {
 	if (c) {
 		struct feed *feed = c->feed;
+		uint8_t *out = c->out;
 
 		witness_clear(&c->witness);
 		c->image->decoder->end(c);
 		feed_close(feed);
+		free(out);
 	}
 }
 
@@ -156,6 +158,8 @@ static int cursor_start(struct decoded *d, size_t unit, struct cursor **ret, str
 	c->image = d;
 	c->feed = feed;
 	c->unit = unit;
+	c->out = NULL;
+	c->room = 0;
 	c->pos = u->out;
 	c->lent = NULL;
 	c->left = 0;
@@ -166,6 +170,23 @@ static int cursor_start(struct decoded *d, size_t unit, struct cursor **ret, str
 		return err_set(e, r, "out of memory");
 	}
 	*ret = c;
+	return 0;
+}
+
+int cursor_room(struct cursor *c, uint64_t block, size_t *ret, struct err *e)
+{
+	size_t n = block <= DECODED_HELD ? block + 1 : DECODED_PIECE;
+
+	if (n > c->room) {
+		free(c->out);
+		c->room = max_u64(n, DECODED_PIECE);
+		c->out = malloc(c->room);
+	}
+	if (!c->out) {
+		c->room = 0;
+		return err_set(e, -ENOMEM, "out of memory");
+	}
+	*ret = n;
 	return 0;
 }
 
@@ -201,7 +222,8 @@ static int pull(struct cursor *c, struct err *e)
 	if (c->left > 0) {
 		return 0;
 	}
-	r = d->decoder->step(c, &c->lent, &c->left, e);
+	r = d->decoder->step(c, &c->left, e);
+	c->lent = c->out;
 	if (r == 0) {
 		atomic_fetch_add_explicit(&d->bytes, c->left, memory_order_relaxed);
 		r = check_length(c, e);
@@ -270,7 +292,7 @@ static int cursor_stream(
 		if (r < 0 || c->left == 0) {
 			return r;
 		}
-		n = min_u64(c->left, end - c->pos);
+		n = min_u64(min_u64(c->left, DECODED_PIECE), end - c->pos);
 		r = hand_over(c, n, sink, ctx, e);
 	}
 	return r == 0 && end == unit_end(c) ? pull(c, e) : r;

@@ -5,10 +5,15 @@
  * several small ones, so that there are not many more units than megabytes. Different units may be
  * decoded on several threads at once.
  *
+ * A block of which it is known beforehand that it decodes to DECODED_HELD bytes or less is handed
+ * over when it was found right, and not before: nobody ever gets a wrong byte of it. Of a larger
+ * one, and of one of unknown size, bytes are handed over as they are decoded, and proven by its end
+ * (claims.h).
+ *
  * stream_at decodes the units of its range one by one and drops what stands before the range; it
- * keeps no more than a decoder's window. read_at does the same, and keeps its decoder, so that
- * reads in order cost no more than a stream. Neither remembers what was decoded: that is for the
- * cache above.
+ * keeps no more than a decoder's window and a block that is held. read_at does the same, and keeps
+ * its decoder, so that reads in order cost no more than a stream. Neither remembers what was
+ * decoded: that is for the cache above.
  *
  * Where nothing says how long the image is (IMAGE_SIZE_PROVISIONAL), it is one unit, and the first
  * cursor that meets the end tells.
@@ -33,8 +38,10 @@
 
 /* Blocks are grouped until a unit has so many bytes. */
 #define DECODED_UNIT_MIN ((uint64_t)1 << 20)
-/* What a decoder hands over at a time. */
+/* What is handed over at a time. */
 #define DECODED_PIECE 262144U
+/* Blocks of so many bytes or less are held back until they were found right. */
+#define DECODED_HELD ((uint64_t)2 << 20)
 /* Memory that one decoder may ask for; what needs more is refused. */
 #define DECODED_MEMORY_MAX ((uint64_t)132 << 20)
 
@@ -52,6 +59,8 @@ struct cursor {
 	struct decoded *image;
 	struct feed *feed; /* from the unit's beginning to the next one's; closed by decoded.c */
 	size_t unit;
+	uint8_t *out; /* where steps decode to; owned by decoded.c */
+	size_t room;
 	uint64_t pos; /* where the next byte of `lent`, or of the next step, stands */
 	const uint8_t *lent;
 	size_t left;
@@ -63,9 +72,10 @@ struct decoder_ops {
 	int (*start)(
 		struct decoded *d, const struct unit *unit, struct cursor **ret, struct err *e);
 
-	/* The next decoded bytes, up to DECODED_PIECE, lent until the next step or the end of the
-	 * cursor. *ret_n 0: the unit ends here, and whatever could be checked of it was right. */
-	int (*step)(struct cursor *c, const uint8_t **ret, size_t *ret_n, struct err *e);
+	/* Decodes the next *ret_n bytes to c->out, which is what cursor_room() made it. They are of
+	 * one block: all of it, found right, when it is one that is held. 0: the unit ends here,
+	 * and whatever could be checked of it was right. */
+	int (*step)(struct cursor *c, size_t *ret_n, struct err *e);
 
 	void (*end)(struct cursor *c);
 };
@@ -101,6 +111,13 @@ int decoded_finish(struct decoded *d, uint64_t in, uint64_t out, struct err *e);
 
 /* All of @below is one unit, of probably @size bytes and certainly not more than @bound. */
 int decoded_finish_open(struct decoded *d, uint64_t size, uint64_t bound, struct err *e);
+
+/* For a step within a block of @block decoded bytes (UINT64_MAX: nobody knows): makes room at
+ * c->out for what is decoded at a time, which is *ret. Where the block is held, that is a byte more
+ * than it has, so that a decoder does not stop for want of room before it has met the end. -ENOMEM
+ * or 0.
+ */
+int cursor_room(struct cursor *c, uint64_t block, size_t *ret, struct err *e);
 
 int decoded_read_at(struct image *img, void *buf, size_t len, uint64_t off, struct err *e);
 int decoded_stream_at(struct image *img, uint64_t off, uint64_t len, image_sink_fn *sink, void *ctx,

@@ -30,7 +30,6 @@ struct xz_cursor {
 	lzma_stream strm;
 	lzma_block block;
 	lzma_filter filters[LZMA_FILTERS_MAX + 1];
-	uint8_t out[DECODED_PIECE];
 };
 
 static int xz_start(struct decoded *d, const struct unit *unit, struct cursor **ret, struct err *e)
@@ -211,7 +210,21 @@ static int decode(struct xz_cursor *x, struct err *e)
 	return 0;
 }
 
-static int xz_step(struct cursor *c, const uint8_t **ret, size_t *ret_n, struct err *e)
+static int step_block(struct xz_cursor *x, size_t *ret_n, struct err *e)
+{
+	size_t room;
+	int r = cursor_room(&x->c, x->iter.block.uncompressed_size, &room, e);
+
+	if (r == 0) {
+		x->strm.next_out = x->c.out;
+		x->strm.avail_out = room;
+		r = decode(x, e);
+		*ret_n = room - x->strm.avail_out;
+	}
+	return r;
+}
+
+static int xz_step(struct cursor *c, size_t *ret_n, struct err *e)
 {
 	struct xz_cursor *x = (struct xz_cursor *)c;
 	size_t n = 0;
@@ -220,16 +233,12 @@ static int xz_step(struct cursor *c, const uint8_t **ret, size_t *ret_n, struct 
 		int r = x->begun ? 0 : begin_block(x, e);
 
 		if (r == 0) {
-			x->strm.next_out = x->out;
-			x->strm.avail_out = sizeof(x->out);
-			r = decode(x, e);
+			r = step_block(x, &n, e);
 		}
 		if (r < 0) {
 			return r;
 		}
-		n = sizeof(x->out) - x->strm.avail_out;
 	}
-	*ret = x->out;
 	*ret_n = n;
 	return 0;
 }

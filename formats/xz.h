@@ -6,9 +6,10 @@
  * the image is opened, from the end, so that the size is exact and every block can be found.
  *
  * A block is decoded from its beginning and its check (CRC32, CRC64, SHA-256; section 3.4) is
- * verified at its end; its sizes must be those that the index names. A file of one block can only
- * be decoded in order: IMAGE_SEQUENTIAL. What needs more than DECODED_MEMORY_MAX to decode is
- * refused: dictionaries of more than 128 MiB.
+ * verified at its end: before anything of it is handed over, when it has DECODED_HELD bytes or
+ * less. Its sizes must be those that the index names. A file of one block can only be decoded in
+ * order: IMAGE_SEQUENTIAL. What needs more than DECODED_MEMORY_MAX to decode is refused:
+ * dictionaries of more than 128 MiB.
  */
 #ifndef FORMATS_XZ_H
 #define FORMATS_XZ_H

@@ -40,12 +40,12 @@ struct zst_cursor {
 	ZSTD_DCtx *ctx;
 	bool begun;       /* the frame's header was read */
 	uint64_t start;   /* of the frame, in the file */
+	uint64_t said;    /* bytes that the frame decodes to; UINT64_MAX: nothing says */
 	uint64_t content; /* bytes decoded of the frame */
 	uint64_t total;   /* bytes decoded of the unit */
 	size_t entry;     /* the frame's, where there is a table */
 	XXH64_state_t *sum;
 	struct marks marks;
-	uint8_t out[DECODED_PIECE];
 };
 
 static bool learns(const struct zst *z)
@@ -159,6 +159,17 @@ static int check_entry(struct zst_cursor *z, bool skippable, struct err *e)
 	return 0;
 }
 
+/* What the table says counts where there is one: the frame is held to that. */
+static uint64_t said_of(const struct zst_cursor *z, const struct zst_frame *f)
+{
+	const struct zst_seek *seek = &((const struct zst *)z->c.image)->seek;
+
+	if (!seek->entries) {
+		return f->content;
+	}
+	return z->entry < seek->count ? seek->entries[z->entry].out : 0;
+}
+
 static int begin_frame(struct zst_cursor *z, struct err *e)
 {
 	struct feed *feed = z->c.feed;
@@ -180,6 +191,7 @@ static int begin_frame(struct zst_cursor *z, struct err *e)
 		return r < 0 ? corrupt(z, "it ends early", e) : check_entry(z, true, e);
 	}
 	mark(z);
+	z->said = said_of(z, &f);
 	ZSTD_DCtx_reset(z->ctx, ZSTD_reset_session_only);
 	XXH64_reset(z->sum, 0);
 	z->begun = true;
@@ -229,22 +241,32 @@ static int decode(struct zst_cursor *z, ZSTD_outBuffer *out, struct err *e)
 
 static int step_frame(struct zst_cursor *z, size_t *ret_n, struct err *e)
 {
-	ZSTD_outBuffer out = { .dst = z->out, .size = sizeof(z->out) };
-	int r = decode(z, &out, e);
+	ZSTD_outBuffer out = { .pos = 0 };
+	int r = cursor_room(&z->c, z->said, &out.size, e);
 
+	if (r == 0) {
+		out.dst = z->c.out;
+		r = decode(z, &out, e);
+	}
 	if (r < 0) {
 		return r;
 	}
 	z->content += out.pos;
 	z->total += out.pos;
+	if (z->content > z->said) {
+		return corrupt(z,
+			image_of(z)->seek.entries ? "it is not as long as the seek table says"
+						  : "it is longer than its header says",
+			e);
+	}
 	if (image_of(z)->seek.sums) {
-		XXH64_update(z->sum, z->out, out.pos);
+		XXH64_update(z->sum, z->c.out, out.pos);
 	}
 	*ret_n = out.pos;
 	return z->begun ? 0 : check_entry(z, false, e);
 }
 
-static int zst_step(struct cursor *c, const uint8_t **ret, size_t *ret_n, struct err *e)
+static int zst_step(struct cursor *c, size_t *ret_n, struct err *e)
 {
 	struct zst_cursor *z = (struct zst_cursor *)c;
 	size_t n = 0;
@@ -261,7 +283,6 @@ static int zst_step(struct cursor *c, const uint8_t **ret, size_t *ret_n, struct
 			return r;
 		}
 	}
-	*ret = z->out;
 	*ret_n = n;
 	return 0;
 }

@@ -10,8 +10,9 @@
  *  - else (a single frame, and pzstd's, cannot be told from several): it is decoded in order. What
  *    the first frame names, or the user, is taken for its size: IMAGE_SIZE_PROVISIONAL.
  *
- * A frame is held to its content's size and checksum, where it has them. Windows of more than 128
- * MiB, and dictionaries, are refused.
+ * A frame is held to its content's size and checksum, where it has them: before anything of it is
+ * handed over, when that size is DECODED_HELD or less. Windows of more than 128 MiB, and
+ * dictionaries, are refused.
  */
 #ifndef FORMATS_ZST_H
 #define FORMATS_ZST_H

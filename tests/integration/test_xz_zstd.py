@@ -295,3 +295,38 @@ def test_bytes_of_a_corrupt_block_are_not_kept(lazydisk, bad, tmp):
             assert_bytes(pread(path, 4096, 8 * MIB), noise[8 * MIB:8 * MIB + 4096], 8 * MIB)
             assert "block 2" in mount.stderr()
             assert mount.status()["images"][0]["layers"][1]["present_bytes"] <= 6 * MIB + 128 * KIB
+
+
+@pytest.mark.parametrize("at", [0, 600 * KIB, -4096], ids=["first", "middle", "last"])
+@pytest.mark.parametrize("variant", ["many.xz", "seekable.zst"])
+def test_nothing_of_a_small_block_is_shown_before_it_is_proven(lazydisk, bad, tmp, variant, at):
+    """Of a damaged one, there is no byte for anybody: not for who reads first, nor for a copy."""
+    noise = random.Random("held").randbytes(6 * MIB)
+    plain, target = os.path.join(tmp, "noise.raw"), os.path.join(tmp, "copy.img")
+    block = 1536 * KIB if variant == "many.xz" else 1200 * KIB
+    begin, end = 2 * block, 3 * block
+    with open(plain, "wb") as f:
+        f.write(noise)
+    VARIANTS[variant](plain, f"{plain}.{variant}")
+    with open(f"{plain}.{variant}", "rb") as f:
+        data = bytearray(f.read())
+    # Noise is stored as it is, so that one byte is another one, and nothing else is.
+    damaged = data.find(noise[end - 64:end - 32])
+    assert damaged > 0
+    data[damaged] ^= 1
+    url = bad.file(f"/{variant}", bytes(data))
+    first = begin + at if at >= 0 else end + at
+    with lazydisk.mounted("--no-complete", url) as mount:
+        path = mount.image()
+        assert read_error(path, first) == errno.EIO
+        assert read_error(path, begin) == errno.EIO
+        assert read_error(path, end - 4096) == errno.EIO
+        for good in (0, begin - 4096, end, 6 * MIB - 4096):
+            assert_bytes(pread(path, 4096, good), noise[good:good + 4096], good)
+        assert "is corrupt" in mount.stderr()
+    done = lazydisk.run("copy", url, target)
+    assert done.returncode == 4, done.stderr
+    if os.path.exists(target):
+        with open(target, "rb") as f:
+            f.seek(begin)
+            assert not any(f.read(block))

@@ -348,6 +348,40 @@ void decoded_check_downloads(
 	downloads_end(&d, 0);
 }
 
+/* Whatever is read first. */
+static void check_nothing_is_read(decoder_open_fn *open, const struct bytes *packed, uint64_t off)
+{
+	struct image *img = decoded_open(open, packed, NULL, NULL);
+	uint8_t buf[100];
+	uint8_t untouched[sizeof(buf)];
+
+	memset(buf, 0xa5, sizeof(buf));
+	memset(untouched, 0xa5, sizeof(untouched));
+	assert_int_equal(image_read_at(img, buf, sizeof(buf), off, NULL), -EBADMSG);
+	assert_memory_equal(buf, untouched, sizeof(buf));
+	image_close(img);
+}
+
+void decoded_check_held(decoder_open_fn *open, const struct bytes *packed,
+	const struct bytes *plain, uint64_t from, uint64_t to)
+{
+	uint8_t *found = memmem(packed->data, packed->len, plain->data + to - 40, 32);
+	struct sink s = { plain, 0, false };
+	struct image *img;
+
+	assert_non_null(found);
+	*found ^= 1;
+	check_nothing_is_read(open, packed, from);
+	check_nothing_is_read(open, packed, from + (to - from) / 2);
+	check_nothing_is_read(open, packed, to - 100);
+	img = decoded_open(open, packed, NULL, NULL);
+	assert_int_equal(image_stream_at(img, 0, img->size, compare, &s, NULL), -EBADMSG);
+	assert_false(s.differs);
+	assert_int_equal(s.next, from);
+	image_close(img);
+	*found ^= 1;
+}
+
 void decoded_check_proven(
 	decoder_open_fn *open, const struct bytes *packed, const struct bytes *plain)
 {

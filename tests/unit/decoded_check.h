@@ -44,6 +44,12 @@ struct bytes decoded_noise(size_t len);
 void decoded_check_downloads(
 	decoder_open_fn *open, const struct bytes *packed, const struct bytes *plain);
 
+/* One byte near the end of the block that is [from, to) of @plain (decoded_noise(), as above, but
+ * in blocks that are held back) is damaged: whatever of the block is read first fails, and a stream
+ * gives all that is before it and nothing of it. */
+void decoded_check_held(decoder_open_fn *open, const struct bytes *packed,
+	const struct bytes *plain, uint64_t from, uint64_t to);
+
 /* A look at the beginning and a stream of all of it: then everything is proven, and image_prove()
  * reads nothing. */
 void decoded_check_proven(

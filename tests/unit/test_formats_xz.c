@@ -325,6 +325,30 @@ static void who_was_given_a_damaged_download_is_told(void **state)
 	free(plain.data);
 }
 
+static void small_blocks_are_shown_when_they_are_proven(void **state)
+{
+	static const struct {
+		uint64_t block;
+		uint64_t damaged;
+	} cases[] = { { 1300000, 1 }, { DECODED_HELD, 0 }, { 70000, 4 } };
+	struct bytes plain = decoded_noise(PLAIN);
+	struct bytes packed;
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
+		uint64_t from = cases[i].damaged * cases[i].block;
+
+		packed = pack_blocks(plain.data, plain.len, cases[i].block);
+		decoded_check_held(xz_open, &packed, &plain, from, from + cases[i].block);
+		free(packed.data);
+	}
+	plain.len = 300000;
+	packed = pack_one(plain.data, plain.len, LZMA_CHECK_SHA256);
+	decoded_check_held(xz_open, &packed, &plain, 0, plain.len);
+	free(packed.data);
+	free(plain.data);
+}
+
 static void damaged_files_are_errors_or_right(void **state)
 {
 	struct bytes plain = decoded_sample(20000);
@@ -355,6 +379,7 @@ int main(void)
 		cmocka_unit_test(nothing_is_fetched_of_a_block_that_nobody_wants),
 		cmocka_unit_test(closing_interrupts),
 		cmocka_unit_test(who_was_given_a_damaged_download_is_told),
+		cmocka_unit_test(small_blocks_are_shown_when_they_are_proven),
 		cmocka_unit_test(damaged_files_are_errors_or_right),
 	};
 

@@ -8,6 +8,7 @@
 #include <zstd.h>
 
 #include "core/bytes.h"
+#include "formats/decoded.h"
 #include "formats/zst.h"
 #include "formats/zst_frame.h"
 #include "tests/unit/decoded_check.h"
@@ -461,6 +462,56 @@ static void who_was_given_a_damaged_download_is_told(void **state)
 	free(plain.data);
 }
 
+/* By their own checksums, and by those of the table. */
+static void small_frames_are_shown_when_they_are_proven(void **state)
+{
+	struct bytes plain = decoded_noise(PLAIN);
+	struct bytes table;
+	struct bytes packed = pack_seekable(&plain, 300000, &table);
+
+	(void)state;
+	append_table(&packed, &table);
+	decoded_check_held(zst_open, &packed, &plain, 300000, 600000);
+	free(table.data);
+	free(packed.data);
+	packed = pack_seekable(&plain, DECODED_HELD, &table);
+	append_table(&packed, &table);
+	decoded_check_held(zst_open, &packed, &plain, 0, DECODED_HELD);
+	free(table.data);
+	free(packed.data);
+	plain.len = 1700000;
+	packed = (struct bytes){ 0 };
+	append_frame(&packed, plain.data, 900000, SUM);
+	append_frame(&packed, plain.data + 900000, 100000, SUM);
+	append_frame(&packed, plain.data + 1000000, 700000, SUM);
+	decoded_check_held(zst_open, &packed, &plain, 0, 900000);
+	free(packed.data);
+	free(plain.data);
+}
+
+/* A frame is held to what the table says of its size before anything of it is shown. */
+static void frame_that_is_longer_than_its_entry_gives_nothing(void **state)
+{
+	struct bytes plain = decoded_noise(1000000);
+	struct bytes table;
+	struct bytes packed = pack_seekable(&plain, plain.len, &table);
+	uint64_t next = 0;
+	struct err e = { 0 };
+	struct image *img;
+
+	(void)state;
+	store_le32(table.data + 4, 600000);
+	append_table(&packed, &table);
+	img = decoded_open(zst_open, &packed, NULL, NULL);
+	assert_int_equal(image_stream_at(img, 0, 600000, count_bytes, &next, &e), -EBADMSG);
+	assert_non_null(strstr(e.text, "not as long as the seek table says"));
+	assert_int_equal(next, 0);
+	image_close(img);
+	free(packed.data);
+	free(table.data);
+	free(plain.data);
+}
+
 static void damaged_files_are_errors_or_right(void **state)
 {
 	struct bytes plain = decoded_sample(20000);
@@ -498,6 +549,8 @@ int main(void)
 		cmocka_unit_test(features_that_are_refused_are_named),
 		cmocka_unit_test(empty_frames_end),
 		cmocka_unit_test(who_was_given_a_damaged_download_is_told),
+		cmocka_unit_test(small_frames_are_shown_when_they_are_proven),
+		cmocka_unit_test(frame_that_is_longer_than_its_entry_gives_nothing),
 		cmocka_unit_test(damaged_files_are_errors_or_right),
 	};
 
