@@ -15,6 +15,10 @@
 /* So much is held back until it is known to be right: twice what is usual between two points. */
 #define HOLD_MAX MIB(8)
 
+/* So much of what is decoded for the first time: whole members of that size (a BGZF block has no
+ * more), and the beginnings of others. That is less than what is decoded at a time. */
+#define MEMBER_HOLD KIB(64)
+
 /* The search for a border costs time: it is given up after so many compressed bytes (somebody made
  * blocks of gigabytes) and begins anew after so many decoded ones. */
 #define HUNT_BYTES KIB(256)
@@ -336,6 +340,56 @@ static int next_held(struct gzip_run *run, const struct stop *stop, const uint8_
 	return check_stop(run, stop, e);
 }
 
+/* Goes on until there are bytes, or a member has ended. */
+static int go_on(struct gzip_run *run, struct err *e)
+{
+	int r = 0;
+
+	while (r == 0 && run->piece_len == 0 && !run->between && !run->ended) {
+		r = advance(run, e);
+	}
+	return r;
+}
+
+/* At the beginning of a member, or before it. Up to MEMBER_HOLD bytes of it, in one piece; when it
+ * has no more, its trailer was checked. */
+static int next_member(struct gzip_run *run, const uint8_t **ret, size_t *ret_n, struct err *e)
+{
+	const uint8_t *piece = NULL;
+	size_t have = 0;
+	size_t n = 0;
+	int r;
+
+	if (!make_hold(run, MEMBER_HOLD)) {
+		return err_set(e, -ENOMEM, "out of memory");
+	}
+	r = get_bytes(run, MEMBER_HOLD, &piece, &n, e);
+	while (r == 0 && n > 0) {
+		memcpy(run->hold + have, piece, n);
+		have += n;
+		n = 0;
+		r = go_on(run, e);
+		if (r == 0 && run->piece_len > 0) {
+			r = get_bytes(run, MEMBER_HOLD - have, &piece, &n, e);
+		}
+	}
+	*ret = run->hold;
+	*ret_n = have;
+	return r;
+}
+
+/* What nobody has decoded before. */
+static int next_new(struct gzip_run *run, const uint8_t **ret, size_t *ret_n, struct err *e)
+{
+	int r = go_on(run, e);
+
+	if (r < 0) {
+		return r;
+	}
+	return run->between || run->member_off == 0 ? next_member(run, ret, ret_n, e)
+						    : get_bytes(run, UINT64_MAX, ret, ret_n, e);
+}
+
 int gzip_run_next(struct gzip_run *run, const uint8_t **ret, size_t *ret_n, struct err *e)
 {
 	struct stop stop;
@@ -343,7 +397,7 @@ int gzip_run_next(struct gzip_run *run, const uint8_t **ret, size_t *ret_n, stru
 
 	run->checked = false;
 	if (!next_stop(run, &stop)) {
-		return get_bytes(run, UINT64_MAX, ret, ret_n, e);
+		return next_new(run, ret, ret_n, e);
 	}
 	if (stop.out - run->out <= HOLD_MAX) {
 		r = next_held(run, &stop, ret, ret_n, e);

@@ -10,7 +10,8 @@
  *    before it are held back until they are known to be right.
  *
  * So what is decoded for the first time is as good as gzip(1) makes it: whoever reads a member to
- * its end learns of damage there. What is decoded again is never wrong.
+ * its end learns of damage there. A member of up to 64 KiB, as BGZF has them, is held back until
+ * its trailer was found right. What is decoded again is never wrong.
  *
  * A run belongs to one thread.
  */

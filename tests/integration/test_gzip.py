@@ -3,6 +3,7 @@
 was packed, and what was learned about a file makes it random access from then on."""
 
 import contextlib
+import errno
 import glob
 import os
 import random
@@ -123,6 +124,32 @@ def test_damage_and_truncation_are_errors(lazydisk, packed, tmp):
     done = imgcat(broken)
     assert done.returncode == 4 and b"neither" in done.stderr or b"assumed" in done.stderr
     assert done.returncode != 0
+
+
+@pytest.mark.parametrize("at", ["first", "last"])
+@pytest.mark.parametrize("what", ["data", "checksum"])
+def test_nothing_of_a_small_member_is_shown_before_it_is_proven(lazydisk, bad, tmp, what, at):
+    """Of a damaged block of bgzip, nobody is given a byte."""
+    noise = random.Random("held").randbytes(2 * MIB)
+    plain, block = os.path.join(tmp, "noise.raw"), 65280
+    begin, end = 10 * block, 11 * block
+    with open(plain, "wb") as f:
+        f.write(noise)
+    pack("bgzip", plain, plain + ".gz")
+    with open(plain + ".gz", "rb") as f:
+        data = bytearray(f.read())
+    # Noise is stored as it is, so that one byte is another one, and nothing else is.
+    last = data.find(noise[end - 32:end])
+    assert last > 0
+    data[last if what == "data" else last + 32] ^= 1
+    first = -(-begin // 4096) * 4096 if at == "first" else end // 4096 * 4096 - 4096
+    with lazydisk.mounted("--no-complete", bad.file("/noise.raw.gz", bytes(data))) as mount:
+        path = mount.image()
+        assert_bytes(pread(path, 4096, 0), noise[:4096], 0)
+        with pytest.raises(OSError) as failed:
+            pread(path, 4096, first)
+        assert failed.value.errno == errno.EIO
+        assert "damaged" in mount.stderr()
 
 
 def forget_granules(cache):

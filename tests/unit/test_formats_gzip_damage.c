@@ -168,6 +168,105 @@ static void a_wrong_checksum_is_remembered(void **state)
 	free(plain);
 }
 
+/* Members of so many bytes or less are proven before they are shown. */
+#define HELD 65536U
+
+static struct gz members(const uint8_t *plain, const size_t *lens, size_t count)
+{
+	struct gz z = { 0 };
+
+	for (size_t i = 0; i < count; i++) {
+		gzf_member(&z, plain, lens[i], (struct member){ .level = 1 });
+		plain += lens[i];
+	}
+	return z;
+}
+
+static void whatever_is_read_first_fails(const struct gz *z, uint64_t off)
+{
+	struct image *img = gzf_open(z, NULL, NULL);
+	uint8_t buf[100];
+	uint8_t untouched[sizeof(buf)];
+
+	memset(buf, 0xa5, sizeof(buf));
+	memset(untouched, 0xa5, sizeof(untouched));
+	assert_int_equal(image_read_at(img, buf, sizeof(buf), off, NULL), -EBADMSG);
+	assert_memory_equal(buf, untouched, sizeof(buf));
+	image_close(img);
+}
+
+/* The second member is damaged: its last byte, or its trailer. */
+static void check_second_member(struct gz *z, size_t at, const uint8_t *plain, const size_t *lens)
+{
+	struct checker c = { .plain = plain, .len = lens[0] + lens[1] };
+	struct image *img;
+
+	z->p[at] ^= 1;
+	whatever_is_read_first_fails(z, lens[0]);
+	whatever_is_read_first_fails(z, lens[0] + lens[1] / 2);
+	whatever_is_read_first_fails(z, lens[0] + lens[1] - 100);
+	img = gzf_open(z, NULL, NULL);
+	assert_int_equal(image_stream_at(img, 0, img->size, gzf_sink, &c, NULL), -EBADMSG);
+	assert_false(c.wrong);
+	assert_int_equal(c.next, lens[0]);
+	image_close(img);
+	z->p[at] ^= 1;
+}
+
+static void small_members_are_shown_when_they_are_proven(void **state)
+{
+	static const size_t lens[][3] = {
+		{ 65280, 65280, 65280 },
+		{ 20000, HELD, 70 },
+		{ 700000, 30000, 300000 },
+	};
+	uint8_t *plain = malloc(MIB(2));
+	uint64_t random = 14;
+
+	(void)state;
+	assert_non_null(plain);
+	for (size_t i = 0; i < MIB(2); i++) {
+		plain[i] = (uint8_t)(gzf_random(&random) >> 11);
+	}
+	for (size_t i = 0; i < ARRAY_SIZE(lens); i++) {
+		struct gz z = members(plain, lens[i], 3);
+		struct gz two = members(plain, lens[i], 2);
+		uint8_t *last = memmem(z.p, z.n, plain + lens[i][0] + lens[i][1] - 40, 32);
+
+		assert_non_null(last);
+		check_second_member(&z, (size_t)(last - z.p), plain, lens[i]);
+		check_second_member(&z, two.n - 8, plain, lens[i]);
+		check_second_member(&z, two.n - 4, plain, lens[i]);
+		free(two.p);
+		free(z.p);
+	}
+	free(plain);
+}
+
+/* Around what is held back, and with members that hold nothing. */
+static void members_of_all_sizes_are_read(void **state)
+{
+	static const size_t lens[] = { 1, 0, HELD - 1, HELD, HELD + 1, 0, 0, 2 * HELD, 5, 400000,
+		HELD, HELD, 0 };
+	size_t n = 0;
+	uint8_t *plain = gzf_plain(MIB(1), 15);
+	struct gz z = members(plain, lens, ARRAY_SIZE(lens));
+	struct image *img;
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_SIZE(lens); i++) {
+		n += lens[i];
+	}
+	img = gzf_open(&z, NULL, NULL);
+	for (size_t off = 0; off + 50000 < n; off += 30011) {
+		gzf_check_read(img, plain, off, 50000);
+	}
+	gzf_stream_all(img, plain, n);
+	image_close(img);
+	free(z.p);
+	free(plain);
+}
+
 static void what_follows_the_last_member_is_not_ignored(void **state)
 {
 	uint8_t *plain = gzf_plain(SMALL, 13);
@@ -199,6 +298,8 @@ int main(void)
 		cmocka_unit_test(a_flipped_bit_is_an_error_or_harmless),
 		cmocka_unit_test(a_flipped_bit_under_an_index_never_gives_a_wrong_byte),
 		cmocka_unit_test(a_wrong_checksum_is_remembered),
+		cmocka_unit_test(small_members_are_shown_when_they_are_proven),
+		cmocka_unit_test(members_of_all_sizes_are_read),
 		cmocka_unit_test(what_follows_the_last_member_is_not_ignored),
 	};
 
