@@ -493,10 +493,7 @@ static void cache_destroy(struct image *img)
 	spool_free(ci->spool);
 	units_free(ci->units);
 	flight_fini(&ci->flight);
-	ci->object->ops->close(ci->object);
-	if (wrong && ci->key) {
-		(void)cache_drop(ci->cache, ci->key, NULL);
-	}
+	cache_image_close_object(ci, wrong);
 	free(ci->key);
 	pthread_mutex_destroy(&ci->guess_lock);
 	image_fini(img);
@@ -514,6 +511,7 @@ static const struct image_ops cache_ops = {
 	.report = cache_report,
 	.interrupt = cache_interrupt,
 	.listen = cache_listen,
+	.distrust = cache_image_distrust,
 	.lend_file = cache_lend_file,
 	.return_file = cache_return_file,
 	.destroy = cache_destroy,

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The structs behind cache.h, for cache.c (reading through the cache) and serve.c (what goes on
- * beside the readers). */
+/* The structs behind cache.h, for cache.c (reading through the cache), serve.c (what goes on
+ * beside the readers) and distrust.c (what is not to stay). */
 #ifndef CACHE_CACHE_IMAGE_H
 #define CACHE_CACHE_IMAGE_H
 
@@ -8,6 +8,7 @@
 #include <stdatomic.h>
 #include <stdint.h>
 
+#include "cache/bits.h"
 #include "cache/cache.h"
 #include "cache/flight.h"
 #include "cache/keeper.h"
@@ -54,6 +55,15 @@ struct cache_image {
 	pthread_mutex_t guess_lock; /* protects all below */
 	struct readahead guesses;
 	struct readahead_limits limits; /* as of the last miss */
+	struct bits damaged;            /* granules that go when it is closed; made when needed */
 };
+
+/* --- distrust.c --- */
+
+/* Of struct image_ops. */
+void cache_image_distrust(struct image *img, uint64_t off, uint64_t len);
+
+/* Nobody reads any more, nothing is on its way. What is damaged goes, and all when it is @wrong. */
+void cache_image_close_object(struct cache_image *ci, bool wrong);
 
 #endif

@@ -195,6 +195,13 @@ int image_unit_at(
 	return 0;
 }
 
+void image_distrust(struct image *img, uint64_t off, uint64_t len)
+{
+	if (img->ops->distrust && off < img->size && len > 0) {
+		img->ops->distrust(img, off, min_u64(len, img->size - off));
+	}
+}
+
 static bool layer_owes_proof(const struct image *img)
 {
 	return img->ops->owes_proof ? img->ops->owes_proof(img) : img->ops->prove != NULL;

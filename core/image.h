@@ -87,6 +87,12 @@ struct image_ops {
 	 * that ends at or holds @off. Returns at once. */
 	void (*doubt_at)(struct image *img, uint64_t off, uint64_t *ret_off, uint64_t *ret_len);
 
+	/* [off, off + len) was found to be damaged by whoever made something of it: what is kept of
+	 * it beyond the life of this image goes when that ends, so that who opens it then gets it
+	 * anew. Not before: what is damaged where it comes from is not to be fetched again and
+	 * again. Returns at once. NULL: nothing is kept, nor further down. */
+	void (*distrust)(struct image *img, uint64_t off, uint64_t len);
+
 	/* What proves bytes stands behind them, so that some that were read may yet turn out to be
 	 * wrong: reads on until everything was seen right that this layer has ever handed over.
 	 * It may read what it has not, too: what a cache above holds can be of an earlier run.
@@ -214,6 +220,10 @@ int image_extent_at(struct image *img, uint64_t off, struct extent *ret, struct 
  * may reach past the end of a provisional image. */
 int image_unit_at(
 	struct image *img, uint64_t off, uint64_t *ret_off, uint64_t *ret_len, struct err *e);
+
+/* What lies in the range is damaged, and nobody is to find it kept: see `distrust` above. The range
+ * may reach past the end. */
+void image_distrust(struct image *img, uint64_t off, uint64_t len);
 
 /* Whether a layer of the chain hands over bytes before they are proven. */
 bool image_owes_proof(const struct image *img);

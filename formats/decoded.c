@@ -210,6 +210,15 @@ static int check_length(const struct cursor *c, struct err *e)
 	return 0;
 }
 
+/* What was handed over of the unit is as doubtful as what is still to come. */
+static void distrust(const struct cursor *c)
+{
+	const struct decoded *d = c->image;
+	const struct unit *u = &d->units[c->unit];
+
+	image_distrust(d->img.below, u->in, u[1].in - u->in);
+}
+
 /* Makes sure that something is lent, unless the unit ends here. */
 static int pull(struct cursor *c, struct err *e)
 {
@@ -227,6 +236,9 @@ static int pull(struct cursor *c, struct err *e)
 	if (r == 0) {
 		atomic_fetch_add_explicit(&d->bytes, c->left, memory_order_relaxed);
 		r = check_length(c, e);
+	}
+	if (r == -EBADMSG) {
+		distrust(c);
 	}
 	if (r < 0) {
 		c->left = 0;

@@ -20,6 +20,9 @@
 /* What a sink gets at a time. */
 #define SINK_PIECE MIB(1)
 
+/* Where decoding fails, the damage lies before, or within so much behind. */
+#define DAMAGE_NEAR MIB(1)
+
 /* The shortest member: header, an empty block, trailer. */
 #define MEMBER_MIN 20U
 
@@ -126,6 +129,40 @@ static int decode(struct gzip_image *g, struct gzip_run *run, const struct wish 
 	return 0;
 }
 
+/* The member whose checksum failed, or the span that is not what it was. */
+static void gzip_doubt_at(struct image *img, uint64_t off, uint64_t *ret_off, uint64_t *ret_len)
+{
+	struct gzip_index *ix = of(img)->src.index;
+	struct gzip_point here;
+	uint64_t from;
+	uint64_t to;
+	size_t number;
+
+	gzip_index_find(ix, off > 0 ? off - 1 : 0, &here, &number);
+	from = here.out;
+	to = off;
+	if (gzip_index_condemned(ix, &from, &to)) {
+		from = min_u64(from, off);
+		to = max_u64(to, off);
+	}
+	*ret_off = from;
+	*ret_len = to - from;
+}
+
+/* Of the compressed file, all that the bytes in doubt were made of, up to where @run has failed. */
+static void distrust(struct gzip_image *g, const struct gzip_run *run)
+{
+	uint64_t end = gzip_run_consumed(run) + DAMAGE_NEAR;
+	struct gzip_point from;
+	uint64_t off;
+	uint64_t len;
+	size_t number;
+
+	gzip_doubt_at(&g->img, gzip_run_offset(run), &off, &len);
+	gzip_index_find(g->src.index, off, &from, &number);
+	image_distrust(g->img.below, from.in_bits / 8, end - from.in_bits / 8);
+}
+
 static int fulfil(struct gzip_image *g, const struct wish *w, uint64_t *ret_real, struct err *e)
 {
 	struct gzip_run *run = NULL;
@@ -142,6 +179,9 @@ static int fulfil(struct gzip_image *g, const struct wish *w, uint64_t *ret_real
 	}
 	atomic_fetch_add(&g->runs, 1);
 	r = decode(g, run, w, ret_real, e);
+	if (r == -EBADMSG) {
+		distrust(g, run);
+	}
 	gzip_run_close(run);
 	return r;
 }
@@ -251,26 +291,6 @@ static int gzip_unit_at(
 		*ret_len = max_u64(img->bound, img->size) - total;
 	}
 	return 0;
-}
-
-/* The member whose checksum failed, or the span that is not what it was. */
-static void gzip_doubt_at(struct image *img, uint64_t off, uint64_t *ret_off, uint64_t *ret_len)
-{
-	struct gzip_index *ix = of(img)->src.index;
-	struct gzip_point here;
-	uint64_t from;
-	uint64_t to;
-	size_t number;
-
-	gzip_index_find(ix, off > 0 ? off - 1 : 0, &here, &number);
-	from = here.out;
-	to = off;
-	if (gzip_index_condemned(ix, &from, &to)) {
-		from = min_u64(from, off);
-		to = max_u64(to, off);
-	}
-	*ret_off = from;
-	*ret_len = to - from;
 }
 
 static int gzip_final_size(struct image *img, uint64_t *ret)

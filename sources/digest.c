@@ -246,6 +246,11 @@ static void digest_prefetch(struct image *img, uint64_t off, uint64_t len)
 	image_prefetch(img->below, off, len);
 }
 
+static void digest_distrust(struct image *img, uint64_t off, uint64_t len)
+{
+	image_distrust(img->below, off, len);
+}
+
 static int digest_allocated(struct image *img, uint64_t *ret, struct err *e)
 {
 	return image_allocated(img->below, ret, e);
@@ -290,6 +295,7 @@ static const struct image_ops digest_ops = {
 	.stream_at = digest_stream_at,
 	.extent_at = digest_extent_at,
 	.prefetch = digest_prefetch,
+	.distrust = digest_distrust,
 	.allocated = digest_allocated,
 	.interrupt = digest_interrupt,
 	.destroy = digest_destroy,

@@ -93,6 +93,11 @@ static void watch_prefetch(struct image *img, uint64_t off, uint64_t len)
 	image_prefetch(img->below, off, len);
 }
 
+static void watch_distrust(struct image *img, uint64_t off, uint64_t len)
+{
+	image_distrust(img->below, off, len);
+}
+
 static int watch_allocated(struct image *img, uint64_t *ret, struct err *e)
 {
 	return image_allocated(img->below, ret, e);
@@ -145,6 +150,7 @@ static const struct image_ops watch_ops = {
 	.stream_at = watch_stream_at,
 	.extent_at = watch_extent_at,
 	.prefetch = watch_prefetch,
+	.distrust = watch_distrust,
 	.allocated = watch_allocated,
 	.report = watch_report,
 	.interrupt = watch_interrupt,

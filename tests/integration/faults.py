@@ -186,18 +186,21 @@ def _parts(reply):
     return int(start), int(end), int(total)
 
 
-def damage_once(offset):
-    """The byte at @offset of the file is another one, in the first range that has it."""
-    spent = threading.Lock()
-
+def damage(offset, spent=None):
+    """The byte at @offset of the file is another one; once only when there is a lock to be spent."""
     def fault(request, reply):
         if reply.status == 206:
             start, end, _ = _parts(reply)
-            if start <= offset <= end and spent.acquire(blocking=False):
+            if start <= offset <= end and (not spent or spent.acquire(blocking=False)):
                 body = bytearray(reply.body)
                 body[offset - start] ^= 1
                 reply.body = bytes(body)
     return fault
+
+
+def damage_once(offset):
+    """The byte at @offset of the file is another one, in the first range that has it."""
+    return damage(offset, threading.Lock())
 
 
 def content_range(start=0, end=0, total=0):

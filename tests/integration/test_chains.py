@@ -461,6 +461,62 @@ def test_what_was_read_of_a_damaged_stream_is_not_read_again(lazydisk, bad, tmp,
                 wait_for(lambda: refuses(f.name, 11 * MIB), 30 * slowness(), "the last pages")
 
 
+def meet_damage(lazydisk, url):
+    """Mounts it, and reads all of it, until some of that fails."""
+    with lazydisk.mounted("--allow-backing", "--no-complete", url) as mount:
+        places = range(0, os.stat(mount.image()).st_size, MIB)
+        wait_for(lambda: any([refuses(mount.image(), at, MIB) for at in places]),
+                 30 * slowness(), "the damage")
+
+
+def read_anew(lazydisk, url, length):
+    """What another mount has of it, and how much it had to fetch."""
+    with lazydisk.mounted("--allow-backing", "--no-complete", url) as mount:
+        return pread(mount.image(), length, 0), mount.layer("http")["bytes_fetched"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("command", STREAMS, ids=["gz", "xz", "blocks.xz", "zst"])
+def test_a_damaged_download_is_not_kept_for_the_next_mount_or_copy(lazydisk, bad, tmp, command):
+    noise = seeded_bytes(8 * MIB, "kept")
+    data = subprocess.run(command, input=noise, capture_output=True, check=True, timeout=60).stdout
+    at = data.find(noise[3 * MIB:3 * MIB + 64])
+    assert at > 0
+    damage = faults.Switch(faults.damage(at), on=True)
+    target = os.path.join(tmp, "copy.img")
+    url = bad.file("/disk.raw", data, faults=[damage])
+    meet_damage(lazydisk, url)
+    damage.on = False
+    read, fetched = read_anew(lazydisk, url, len(noise))
+    assert_bytes(read, noise)
+    if "--block-size=5MiB" in command:  # the other blocks have stayed
+        assert 0 < fetched < 6 * MIB
+    damage.on = True
+    copy = ["copy", "--cache-dir", os.path.join(tmp, "other"), url, target]
+    done = lazydisk.run(*copy)
+    assert done.returncode == 4, done.stderr
+    damage.on = False
+    lazydisk.ok(*copy, "--force")
+    with open(target, "rb") as f:
+        assert_bytes(f.read(), noise)
+
+
+def test_a_damaged_backing_file_is_not_kept_either(lazydisk, bad, tmp):
+    noise = seeded_bytes(8 * MIB, "kept behind")
+    top = os.path.join(tmp, "top.qcow2")
+    data = subprocess.run(["zstd", "-q", "-1", "--check"], input=noise, capture_output=True,
+                          check=True, timeout=60).stdout
+    run("qemu-img", "create", "-u", "-f", "qcow2", "-b", "base.zst", "-F", "vhdx", top,
+        str(len(noise)))
+    with open(top, "rb") as f:
+        url = bad.file("/top.qcow2", f.read().replace(b"vhdx", b"zstd"))
+    damage = faults.Switch(faults.damage(data.find(noise[3 * MIB:3 * MIB + 64])), on=True)
+    bad.file("/base.zst", data, faults=[damage])
+    meet_damage(lazydisk, url)
+    damage.on = False
+    assert_bytes(read_anew(lazydisk, url, len(noise))[0], noise)
+
+
 @pytest.mark.parametrize("summed", [False, True], ids=["", "checksum"])
 def test_what_was_read_of_a_packed_backing_file_is_proven_too(lazydisk, bad, tmp, summed):
     """A checksum is of the file that was named, and of no other. A header may say that its backing file is packed, though qemu would not write that."""

@@ -126,6 +126,30 @@ static void what_is_whole_is_not_fetched_again(void **state)
 	assert_int_equal(out.torn, 0);
 }
 
+/* Three granules, and with them what was found of the whole. */
+static void what_is_distrusted_stays_until_the_image_is_closed(void **state)
+{
+	struct fake_image *f = source(SEED);
+	struct image *img;
+	struct cache *c;
+
+	fill(*state);
+	make_verdict(*state);
+	c = open_cache(*state);
+	assert_int_equal(cache_image_open(c, "k", &f->img, &img, NULL), 0);
+	image_distrust(img, CACHE_GRANULE + 100, CACHE_GRANULE);
+	image_distrust(img, SIZE - 10, MIB(1));
+	image_distrust(img, SIZE, 1);
+	check_all(img, SEED);
+	assert_int_equal(f->bytes, 0);
+	assert_true(cache_check_verdict(*state));
+	image_close(img);
+	cache_close(c);
+	assert_false(cache_check_verdict(*state));
+	assert_int_equal(reread(*state).bytes, 2 * CACHE_GRANULE + SIZE % CACHE_GRANULE);
+	assert_int_equal(reread(*state).bytes, 0);
+}
+
 static void flipped_bits_are_fetched_again(void **state)
 {
 	struct outcome out;
@@ -406,6 +430,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		CACHE_DIR_TEST(what_is_whole_is_not_fetched_again),
+		CACHE_DIR_TEST(what_is_distrusted_stays_until_the_image_is_closed),
 		CACHE_DIR_TEST(flipped_bits_are_fetched_again),
 		CACHE_DIR_TEST(a_word_without_its_data_is_a_miss),
 		CACHE_DIR_TEST(a_cut_data_file_is_a_miss),
