@@ -220,6 +220,17 @@ static int take_answer(const char *program, const char *text, size_t len, char *
 	return *ret_user && *ret_secret ? 0 : err_set(e, -ENOMEM, "out of memory");
 }
 
+/* What a helper says that fails; in an answer there may be a secret, however it ended. */
+static const char *first_line(char *answer)
+{
+	const char *line = strtok(answer, "\n");
+
+	if (!line) {
+		return "it says nothing";
+	}
+	return strpbrk(line, "{\"") ? "what it says looks like an answer, and is not shown" : line;
+}
+
 int credhelper_get(
 	const char *name, const char *server, char **ret_user, char **ret_secret, struct err *e)
 {
@@ -241,8 +252,7 @@ int credhelper_get(
 		r = strstr(answer, "credentials not found in native keychain")
 			    ? -ENOENT
 			    : err_set(e, -EACCES, "the credential helper %s fails for %s: %.200s",
-				      program, server,
-				      strtok(answer, "\n") ? answer : "it says nothing");
+				      program, server, first_line(answer));
 	} else if (r == 0) {
 		r = take_answer(program, answer, len, ret_user, ret_secret, e);
 	}

@@ -502,8 +502,10 @@ def test_a_helper_is_asked_over_its_input(blobcat, front):
 echo "$@" >{blobcat.home}/args
 cat >{blobcat.home}/input
 test -e {blobcat.home}/empty && {{ echo credentials not found in native keychain; exit 1; }}
-test -e {blobcat.home}/broken && {{ echo the vault is shut; exit 1; }}
+test -e {blobcat.home}/broken && {{ test -e {blobcat.home}/late || echo the vault is shut; }}
+test -e {blobcat.home}/broken && ! test -e {blobcat.home}/late && exit 1
 printf '{{"ServerURL":"x","Username":"%s","Secret":"%s"}}' {USER} {PASSWORD}
+! test -e {blobcat.home}/late
 """)
     os.chmod(script, 0o755)
     blobcat.env["PATH"] = os.path.dirname(script) + ":" + blobcat.env["PATH"]
@@ -515,6 +517,9 @@ printf '{{"ServerURL":"x","Username":"%s","Secret":"%s"}}' {USER} {PASSWORD}
     blobcat.write("broken", "")
     said = blobcat.fails(errno.EACCES, ref)
     assert "docker-credential-vault" in said and "the vault is shut" in said
+    blobcat.write("late", "")
+    said = blobcat.fails(errno.EACCES, ref)
+    assert "docker-credential-vault fails" in said and PASSWORD not in said
     blobcat.write("empty", "")
     assert "without credentials" in blobcat.fails(errno.EACCES, ref)
     blobcat.write(".docker/config.json", {"credsStore": "vault", "auths": {front.host: login()}})
