@@ -190,9 +190,10 @@ int cursor_room(struct cursor *c, uint64_t block, size_t *ret, struct err *e)
 	return 0;
 }
 
+/* Once somebody has found the end of what was open-ended, that is the image's bound. */
 static uint64_t unit_end(const struct cursor *c)
 {
-	return c->image->units[c->unit + 1].out;
+	return min_u64(c->image->units[c->unit + 1].out, c->image->img.bound);
 }
 
 static int check_length(const struct cursor *c, struct err *e)

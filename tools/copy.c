@@ -247,8 +247,10 @@ static int open_target(struct copy *c, struct err *e)
 	if (r == 0) {
 		opts.resume = c->resume.resumes;
 		opts.force = opts.force || c->resume.ours;
-		/* What an interrupted copy has left is not zero, whatever was promised. */
-		opts.is_zero = opts.is_zero && (!c->resume.ours || c->resume.resumes);
+		/* What an interrupted copy has left is not zero, whatever was promised; and a
+		 * stream, which is decoded anew, may find zeros where that one put damage. */
+		opts.is_zero =
+			opts.is_zero && (!c->resume.ours || (c->resume.resumes && !c->streams));
 		r = sink_open(&opts, &c->sink, e);
 	}
 	return r < 0 ? r : check_sectors(c, e);

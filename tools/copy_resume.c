@@ -249,7 +249,8 @@ int copy_resume_tick(struct copy_resume *r, struct copy_engine *engine, bool las
 	if (!r->journal || (!last && now < r->next)) {
 		return 0;
 	}
-	count = collect(r, engine);
+	/* What cannot be continued has no use for entries, and its plan may have become another. */
+	count = r->lasting ? collect(r, engine) : 0;
 	if (count > 0 && copy_journal_add(r->journal, r->batch, count, &why) < 0) {
 		give_up(r, &why);
 		return 0;

@@ -33,7 +33,12 @@ static struct sink_file *file_of(struct sink *s)
 
 static int failed(const struct sink *s, int code, uint64_t off, struct err *e)
 {
-	if (code == -ENOSPC || code == -EDQUOT) {
+	bool full = code == -ENOSPC || code == -EDQUOT;
+
+	if (full && s->size == 0) { /* of a stream: nobody knows yet */
+		return err_set(e, code, "%s: no space left at byte %" PRIu64, s->path, off);
+	}
+	if (full) {
 		return err_set(e, code, "%s: no space left at byte %" PRIu64 " of %" PRIu64,
 			s->path, off, s->size);
 	}

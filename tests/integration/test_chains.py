@@ -240,6 +240,68 @@ def test_a_target_that_turns_out_too_small_is_named_and_boots_nowhere(lazydisk, 
             assert f.read(MIB).strip(b"\0") == b""
 
 
+def test_a_disk_full_at_the_end_of_a_stream_leaves_the_journal_whole(lazydisk, tmp):
+    """How long it is shows when all was decoded; then there is no room for it."""
+    path, point = os.path.join(tmp, "disk.raw.gz"), lazydisk.point()
+    with open(path, "wb") as f:
+        f.write(members(disk_bytes(2 * MIB, "a"), *[bytes(16 * MIB)] * 40))
+    run("mount", "-t", "tmpfs", "-o", "size=24m", "none", point)
+    try:
+        done = lazydisk.run("copy", "--target-is-zero", "--preallocation", "falloc", path,
+                            os.path.join(point, "disk.img"))
+        assert done.returncode == 5, done.stderr
+        assert "space" in one_line(done.stderr)
+    finally:
+        run("umount", point)
+
+
+@pytest.mark.parametrize("inner", ["xz", "gz"])
+@pytest.mark.parametrize("cached", [False, True], ids=["", "cached"])
+def test_a_container_in_a_stream_of_unknown_size(lazydisk, tmp, inner, cached):
+    options = ["--cache-dir", f"{tmp}/kept"] if cached else []
+    data = disk_bytes(3 * MIB, "inner")
+    inside = subprocess.run([*PACKERS[inner]], input=data, capture_output=True, check=True).stdout
+    path, target = f"{tmp}/disk.raw.{inner}.zst", f"{tmp}/disk.img"
+    with open(path, "wb") as f:
+        f.write(subprocess.run([*STREAMS[3]], input=inside, capture_output=True, check=True).stdout)
+    lazydisk.ok("copy", *options, path, target)
+    with open(target, "rb") as f:
+        assert_bytes(f.read(), data)
+    damaged = bytearray(open(path, "rb").read())
+    damaged[-1] ^= 1  # of the stream's checksum
+    with open(path, "wb") as f:
+        f.write(damaged)
+    done = lazydisk.run("copy", "--force", path, target)
+    assert done.returncode == 4, done.stderr
+
+
+def test_damage_of_an_interrupted_stream_does_not_stay_where_zeros_are(lazydisk, tmp):
+    """The target was zero when that began; the next run decodes zeros where it put something."""
+    frames = [seeded_bytes(MIB, 1), bytes(61 * MIB), seeded_bytes(2 * MIB, 2)]
+    packed = [subprocess.run([*STREAMS[3], f"--stream-size={len(x)}"], input=x, capture_output=True,
+                             check=True).stdout for x in frames]
+    path = os.path.join(tmp, "disk.raw.zst")
+    with open(path, "wb") as f:
+        f.write(b"".join(packed))
+    whole = os.stat(path)
+    at = len(packed[0]) + packed[1].index(b"\2\0\x10\0") + 3  # 128 KiB of this byte
+    with loop_device(os.path.join(tmp, "back"), 64 * MIB, dirty=False) as device:
+        args = ("copy", "--target-is-zero", path, device)
+        with open(path, "r+b") as f:
+            f.seek(at)
+            f.write(b"\1")
+        os.utime(path, ns=(whole.st_atime_ns, whole.st_mtime_ns))
+        assert lazydisk.run(*args).returncode == 4
+        assert b"\1\1\1\1" in pread(device, 4 * MIB, MIB)
+        with open(path, "r+b") as f:
+            f.seek(at)
+            f.write(b"\0")
+        os.utime(path, ns=(whole.st_atime_ns, whole.st_mtime_ns))
+        lazydisk.ok(*args)
+        with open(device, "rb") as f:
+            assert_bytes(f.read(), b"".join(frames))
+
+
 @pytest.mark.slow
 @pytest.mark.limit(180)
 def test_more_than_4_gib_are_more_than_a_trailer_can_say(lazydisk, tmp):
