@@ -86,6 +86,21 @@ int image_read_at(struct image *img, void *buf, size_t len, uint64_t off, struct
 	return r;
 }
 
+int image_read_head(struct image *img, void *buf, size_t len, size_t *ret_len, struct err *e)
+{
+	uint64_t end = img->size;
+	int r;
+
+	*ret_len = min_u64(end, len);
+	r = image_read_at(img, buf, *ret_len, 0, e);
+	if (r < 0 && (img->flags & IMAGE_SIZE_PROVISIONAL) && image_final_size(img, &end) == 0 &&
+		end < *ret_len) {
+		*ret_len = end;
+		r = image_read_at(img, buf, *ret_len, 0, e);
+	}
+	return r;
+}
+
 static int stream_by_reads(struct image *img, uint64_t off, uint64_t len, image_sink_fn *sink,
 	void *ctx, struct err *e)
 {

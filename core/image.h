@@ -204,6 +204,10 @@ void image_fini(struct image *img);
  * length of 0 reads nothing. Never short. */
 int image_read_at(struct image *img, void *buf, size_t len, uint64_t off, struct err *e);
 
+/* Reads the first @len bytes, or all where there are fewer: *ret_len. Of an image whose size is
+ * provisional the reading tells. */
+int image_read_head(struct image *img, void *buf, size_t len, size_t *ret_len, struct err *e);
+
 int image_stream_at(struct image *img, uint64_t off, uint64_t len, image_sink_fn *sink, void *ctx,
 	struct err *e);
 

@@ -113,9 +113,9 @@ static int probe(struct image *img, const struct format **ret, struct err *e)
 {
 	uint8_t head[PROBE_HEAD];
 	uint8_t tail[512];
-	struct probe_view v = { .head = head, .len = min_u64(img->size, PROBE_HEAD) };
+	struct probe_view v = { .head = head };
 	const struct format *f;
-	int r = image_read_at(img, head, v.len, 0, e);
+	int r = image_read_head(img, head, sizeof(head), &v.len, e);
 
 	if (r < 0) {
 		return r;

@@ -10,9 +10,13 @@
 #include "core/bytes.h"
 #include "core/log.h"
 #include "formats/chunked.h"
+#include "formats/tar_header.h"
 #include "formats/tar_member.h"
 #include "formats/tar_walk.h"
 #include "formats/toc_find.h"
+
+/* What tar writes at once when it is not told otherwise: 20 blocks. */
+#define EMPTY_MAX (20 * TAR_BLOCK)
 
 struct layer {
 	struct image *image; /* the archive, or with a table the blob; owned unless borrowed */
@@ -69,6 +73,17 @@ static int open_toc(
 	return 0;
 }
 
+/* An archive of nothing is only the zeros that end every archive: two blocks, or as many as tar
+ * writes at once. A disk is larger than that. */
+static bool is_empty(struct image *image)
+{
+	uint8_t all[EMPTY_MAX + 1];
+	size_t len = 0;
+
+	return image->size > 0 && image_read_head(image, all, sizeof(all), &len, NULL) == 0 &&
+	       len > 0 && len <= EMPTY_MAX && len % TAR_BLOCK == 0 && is_zero(all, len);
+}
+
 int layer_open(struct image *blob, const struct layer_opts *opts, struct layer **ret, struct err *e)
 {
 	struct layer *l = calloc(1, sizeof(*l));
@@ -81,6 +96,7 @@ int layer_open(struct image *blob, const struct layer_opts *opts, struct layer *
 		free(l);
 		return r;
 	}
+	l->archive = l->archive || is_empty(l->image);
 	*ret = l;
 	return 0;
 }

@@ -129,7 +129,10 @@ static const char *digest_of(json_t *keep, const char *path)
 	if (oci_digest_check(digest, NULL) < 0) {
 		return "";
 	}
-	json_object_set_new(keep, path, json_string(digest));
+	/* Layers may be the same, and what was handed out stays. */
+	if (!json_object_get(keep, path)) {
+		json_object_set_new(keep, path, json_string(digest));
+	}
 	return json_string_value(json_object_get(keep, path));
 }
 

@@ -163,14 +163,15 @@ static int layout_config(struct oci_store *s, const struct source_blob *b, char 
 	return read_blob(files_of(s), b, ret, ret_len, e);
 }
 
-/* The image's id becomes the digest, by which what is derived from it is kept. */
+/* The image's id keeps what tells the file from others: nobody has compared its bytes with the
+ * digest, and what is derived from damaged ones must not be taken for what belongs to right ones.
+ */
 static int layout_blob(struct oci_store *s, const struct source_blob *b, size_t layer,
 	enum source_here here, struct image **ret, struct err *e)
 {
 	CLEANUP(image_closep) struct image *img = NULL;
 	const struct oci_files *f = files_of(s);
 	char path[160];
-	char *id;
 	int r;
 
 	(void)layer;
@@ -185,12 +186,6 @@ static int layout_blob(struct oci_store *s, const struct source_blob *b, size_t 
 			"%s: %s has %llu bytes, but %llu by the image's manifest", f->text, path,
 			(unsigned long long)img->size, (unsigned long long)b->size);
 	}
-	id = strdup(b->digest);
-	if (!id) {
-		return err_set(e, -ENOMEM, "out of memory");
-	}
-	free(img->id);
-	img->id = id;
 	*ret = TAKE_PTR(img);
 	return 0;
 }

@@ -190,9 +190,10 @@ enum source_here {
 	SOURCE_HERE_ALL,  /* or if nothing is going to be missing */
 };
 
-/* The bytes of layer @layer. The image's id is @id; NULL: the digest. What has been verified is the
- * same wherever it comes from; before that, the digest is only what the registry says that the
- * bytes have, so that a cache must not give them to who asked another one. The image may outlive
+/* The bytes of layer @layer. The image's id is @id; NULL: the digest, or in a local layout or
+ * archive what tells the file from others. What has been verified is the same wherever it comes
+ * from; before that, the digest is only what somebody says that the bytes have, so that a cache
+ * must not give them to who asked another one. The image may outlive
  * @s. The size is the descriptor's; a blob of another one is -EBADMSG. */
 int source_image_blob_open(struct source_image *s, size_t layer, const char *id,
 	enum source_here here, struct image **ret, struct err *e);

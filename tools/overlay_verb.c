@@ -103,10 +103,12 @@ static int run_commit(struct copy_job *job)
 
 static int commit(const struct options *o)
 {
+	struct options own = *o;
 	struct copy_job job = { 0 };
 	struct err e;
 
-	if (copy_verb_job(o, &job, &e) < 0) {
+	own.check_digests = true;
+	if (copy_verb_job(&own, &job, &e) < 0) {
 		return exitcode_report(&e, EXITCODE_USAGE);
 	}
 	job.overlay = o->args[1];
