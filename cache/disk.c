@@ -32,16 +32,45 @@ static bool is_proven(const struct disk *d, uint64_t g)
 	       !atomic_load_explicit(&d->kept.doubted, memory_order_relaxed);
 }
 
+/* One granule less is absent. What others evicted was not counted: there may be none. */
+static void count_present(struct disk *d)
+{
+	uint64_t n = atomic_load(&d->object.absent);
+
+	while (n > 0 && !atomic_compare_exchange_weak(&d->object.absent, &n, n - 1)) {
+	}
+}
+
+/* Counted before, so that who puts it again at once finds it counted; and taken back when somebody
+ * else was quicker. */
+static void drop(struct disk *d, uint64_t g, uint32_t slot)
+{
+	atomic_fetch_add(&d->object.absent, 1);
+	if (!map_drop(&d->map, g, slot)) {
+		count_present(d);
+	}
+}
+
+/* Where the map cannot be changed, this process alone takes it for absent. */
+static void disbelieve(struct disk *d, uint64_t g)
+{
+	if (!bits_set(&d->bad, g)) {
+		atomic_fetch_add(&d->object.absent, 1);
+	}
+}
+
 static void reject(struct disk *d, uint64_t g, uint32_t slot)
 {
+	atomic_fetch_add(&d->object.torn, 1);
 	/* No verdict is of an image that lacks something: not before, and not after for who was
 	 * about to write one down, and looks then whether all is still here. */
 	blobdir_unverify(d->where.fd);
-	map_drop(&d->map, g, slot);
+	if (d->map.readonly) {
+		disbelieve(d, g);
+	} else {
+		drop(d, g, slot);
+	}
 	blobdir_unverify(d->where.fd);
-	bits_set(&d->bad, g);
-	atomic_fetch_add(&d->object.torn, 1);
-	atomic_fetch_add(&d->object.absent, 1);
 }
 
 /* Reads all of granule @g into @block and proves it. False: it is not to be had from here. */
@@ -230,11 +259,10 @@ static int write_all(int fd, struct iovec *iov, unsigned int count, uint64_t off
 static void publish(struct disk *d, uint64_t g, uint32_t slot)
 {
 	if (map_get(&d->map, g) == 0) {
-		atomic_fetch_sub(&d->object.absent, 1);
+		count_present(d);
 	}
 	bits_set(&d->verified, g);
 	map_set(&d->map, g, slot);
-	bits_reset(&d->bad, g);
 }
 
 /* Writes and publishes the granules from @first on until one that is all zeros, at most PUT_RUN.
@@ -340,9 +368,8 @@ static void drop_run(struct disk *d, uint64_t first, uint64_t end)
 			blobdir_unverify(d->where.fd);
 		}
 		any = true;
-		map_drop(&d->map, g, slot);
+		drop(d, g, slot);
 		bits_reset(&d->verified, g);
-		atomic_fetch_add(&d->object.absent, 1);
 	}
 	if (any) {
 		blobdir_unverify(d->where.fd);
@@ -353,7 +380,7 @@ static void doubt_run(struct disk *d, uint64_t first, uint64_t end)
 {
 	for (uint64_t g = first; g < end; g++) {
 		if (map_get(&d->map, g) != 0) {
-			bits_set(&d->bad, g);
+			disbelieve(d, g);
 		}
 	}
 }

@@ -202,10 +202,11 @@ static uint64_t evict_segment(struct victim *v, uint64_t seg)
 	blobdir_unverify(v->object->fd);
 	r = fallocate(v->data, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
 		(off_t)(first * CACHE_GRANULE), (off_t)(count * CACHE_GRANULE));
-	map_unlock(&v->map, first, count);
+	/* Before anybody can put them again. */
 	if (v->hooks && went > 0) {
 		v->hooks->gone(v->hooks->ctx, v->item->hash, went);
 	}
+	map_unlock(&v->map, first, count);
 	return r < 0 ? UINT64_MAX : stored * CACHE_GRANULE;
 }
 

@@ -18,7 +18,7 @@
 struct evict_hooks {
 	/* Whether segment @seg of an object was read of late; asking makes it forget. */
 	bool (*recent)(void *ctx, const char *hash, uint64_t seg);
-	/* @granules of the object went. */
+	/* @granules of the object went; nobody can have put any of them again yet. */
 	void (*gone)(void *ctx, const char *hash, uint64_t granules);
 	void *ctx;
 };

@@ -228,7 +228,7 @@ static void check_granules(struct checkup *k, struct patient *p)
 		if (!is_right(p, g, slot, k->block) && map_get(&p->map, g) == slot &&
 			!is_right(p, g, slot, k->block) && map_get(&p->map, g) == slot) {
 			blobdir_unverify(p->dir);
-			map_drop(&p->map, g, slot);
+			(void)map_drop(&p->map, g, slot);
 			blobdir_unverify(p->dir); /* for who verified it meanwhile */
 			k->result.bad++;
 		}

@@ -200,11 +200,13 @@ void map_close(struct map *m, bool sync)
 	m->base = NULL;
 }
 
-void map_drop(struct map *m, uint64_t granule, uint32_t slot)
+bool map_drop(struct map *m, uint64_t granule, uint32_t slot)
 {
-	if (!m->readonly && atomic_compare_exchange_strong(&m->slots[granule], &slot, 0)) {
-		map_move_epoch(m);
+	if (m->readonly || !atomic_compare_exchange_strong(&m->slots[granule], &slot, 0)) {
+		return false;
 	}
+	map_move_epoch(m);
+	return true;
 }
 
 static uint64_t mix(uint64_t x)

@@ -62,8 +62,8 @@ static inline void map_set(struct map *m, uint64_t granule, uint32_t slot)
 	atomic_store_explicit(&m->slots[granule], slot, memory_order_release);
 }
 
-/* Makes @granule absent if its word still is @slot, and moves the epoch then. */
-void map_drop(struct map *m, uint64_t granule, uint32_t slot);
+/* Makes @granule absent if its word still is @slot, and moves the epoch then. Whether it did. */
+bool map_drop(struct map *m, uint64_t granule, uint32_t slot);
 
 /* The word for a granule of @len bytes at @data; the word of a granule that is all zeros. */
 uint32_t map_sum(const struct map *m, uint64_t granule, const void *data, size_t len);

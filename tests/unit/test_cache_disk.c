@@ -4,6 +4,7 @@
 
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "cache/disk_object.h"
 #include "core/bytes.h"
@@ -11,6 +12,21 @@
 
 #define GRANULES 16U
 #define SIZE     (GRANULES * (uint64_t)CACHE_GRANULE - 100)
+
+/* The linker's names. NOLINTBEGIN(readability-identifier-naming) */
+bool __real_map_drop(struct map *m, uint64_t granule, uint32_t slot);
+bool __wrap_map_drop(struct map *m, uint64_t granule, uint32_t slot);
+/* NOLINTEND(readability-identifier-naming) */
+
+static bool others_are_quicker;
+
+bool __wrap_map_drop(struct map *m, uint64_t granule, uint32_t slot)
+{
+	if (others_are_quicker) {
+		(void)__real_map_drop(m, granule, slot);
+	}
+	return __real_map_drop(m, granule, slot);
+}
 
 /* One process: what it has open. */
 struct desk {
@@ -103,10 +119,98 @@ static void what_is_present_stays_when_it_is_put_again(void **state)
 	get_up(&one);
 }
 
+/* What others evict is not counted, and what they evicted is not counted back. */
+static void what_others_made_absent_is_not_counted_back(void **state)
+{
+	struct desk one;
+	struct desk two;
+
+	sit_down(&one, *state);
+	sit_down(&two, *state);
+	assert_int_equal(one.o->absent, GRANULES);
+	put(&one, 0, GRANULES, 7);
+	assert_int_equal(one.o->absent, 0);
+	two.o->ops->forget(two.o, 3, 4);
+	put(&one, 0, GRANULES, 9);
+	assert_int_equal(one.o->absent, 0);
+	check(&one, 3, 4, 9);
+	one.o->ops->forget(one.o, 5, 2);
+	assert_int_equal(one.o->absent, 2);
+	put(&one, 5, 1, 9);
+	assert_int_equal(one.o->absent, 1);
+	get_up(&two);
+	get_up(&one);
+}
+
+static void what_was_found_torn_may_be_brought_back_by_others(void **state)
+{
+	struct desk one;
+	struct desk two;
+	uint8_t byte = 3;
+
+	sit_down(&one, *state);
+	sit_down(&two, *state);
+	put(&two, 0, GRANULES, 7);
+	assert_int_equal(pwrite(((struct disk *)two.o)->data, &byte, 1, 100), 1);
+	assert_int_equal(one.o->ops->read(one.o, &byte, 1, 100), 0);
+	assert_int_equal(one.o->torn, 1);
+	assert_false(two.o->ops->present(two.o, 0));
+	put(&two, 0, 1, 8);
+	assert_true(one.o->ops->present(one.o, 0));
+	put(&one, 0, 1, 9);
+	check(&one, 0, 1, 8);
+	check(&one, 1, GRANULES - 1, 7);
+	get_up(&two);
+	get_up(&one);
+}
+
+static void a_word_is_dropped_once(void **state)
+{
+	struct desk d;
+	struct map *map;
+	uint64_t epoch;
+	uint32_t slot;
+
+	sit_down(&d, *state);
+	put(&d, 0, 1, 7);
+	map = &((struct disk *)d.o)->map;
+	slot = map_get(map, 0);
+	epoch = map_epoch(map);
+	assert_false(map_drop(map, 0, slot + 1));
+	assert_int_equal(map_get(map, 0), slot);
+	assert_int_equal(map_epoch(map), epoch);
+	assert_true(map_drop(map, 0, slot));
+	assert_false(map_drop(map, 0, slot));
+	assert_int_equal(map_get(map, 0), 0);
+	assert_int_equal(map_epoch(map), epoch + 1);
+	get_up(&d);
+}
+
+/* What another process drops while this one is about to is not counted here as well. */
+static void what_others_drop_first_is_not_counted(void **state)
+{
+	struct desk d;
+
+	sit_down(&d, *state);
+	put(&d, 0, GRANULES, 7);
+	others_are_quicker = true;
+	d.o->ops->forget(d.o, 3, 4);
+	others_are_quicker = false;
+	assert_false(d.o->ops->present(d.o, 3));
+	assert_int_equal(d.o->absent, 0);
+	d.o->ops->forget(d.o, 8, 2);
+	assert_int_equal(d.o->absent, 2);
+	get_up(&d);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		CACHE_DIR_TEST(what_is_present_stays_when_it_is_put_again),
+		CACHE_DIR_TEST(what_others_made_absent_is_not_counted_back),
+		CACHE_DIR_TEST(what_was_found_torn_may_be_brought_back_by_others),
+		CACHE_DIR_TEST(a_word_is_dropped_once),
+		CACHE_DIR_TEST(what_others_drop_first_is_not_counted),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
