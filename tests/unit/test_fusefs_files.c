@@ -19,50 +19,22 @@
 
 #include "core/bytes.h"
 #include "core/rw.h"
-#include "tests/unit/mount_fixture.h"
+#include "tests/unit/mount_test.h"
 
 #define PAGE 4096U
-
-static struct mount_fixture fixture;
-
-static int begin(void **state)
-{
-	(void)state;
-	mount_fixture_begin(&fixture);
-	return 0;
-}
-
-static int end(void **state)
-{
-	(void)state;
-	mount_fixture_end(&fixture);
-	return 0;
-}
-
-static void start(const struct mount_plan *plan)
-{
-	assert_int_equal(mount_fixture_start(&fixture, plan), 0);
-}
-
-static void start_plain(void)
-{
-	const struct mount_plan plan = { 0 };
-
-	start(&plan);
-}
 
 /* MNT/NAME; static. */
 static const char *in_mount(const char *name)
 {
 	static char path[256];
 
-	snprintf(path, sizeof(path), "%s/%s", fixture.mnt, name);
+	snprintf(path, sizeof(path), "%s/%s", mount_test.mnt, name);
 	return path;
 }
 
 static int open_disk(int flags)
 {
-	int fd = open(fixture.disk, flags | O_CLOEXEC);
+	int fd = open(mount_test.disk, flags | O_CLOEXEC);
 
 	assert_true(fd >= 0);
 	return fd;
@@ -72,13 +44,13 @@ static void stop(void)
 {
 	int r;
 
-	assert_int_equal(kill(fixture.pid, SIGTERM), 0);
-	r = mount_fixture_wait(&fixture, 30);
+	assert_int_equal(kill(mount_test.pid, SIGTERM), 0);
+	r = mount_fixture_wait(&mount_test, 30);
 	if (r != 0) {
-		print_error("%s", mount_fixture_log(&fixture));
+		print_error("%s", mount_fixture_log(&mount_test));
 	}
 	assert_int_equal(r, 0);
-	assert_false(mount_fixture_mounted(fixture.mnt));
+	assert_false(mount_fixture_mounted(mount_test.mnt));
 }
 
 static void check_read(int fd, uint64_t off, size_t len)
@@ -99,8 +71,8 @@ static void the_directory_lists_images_and_hides_its_own(void **state)
 	DIR *dir;
 
 	(void)state;
-	start_plain();
-	dir = opendir(fixture.mnt);
+	mount_test_start_plain();
+	dir = opendir(mount_test.mnt);
 	assert_non_null(dir);
 	while ((d = readdir(dir)) != NULL) {
 		assert_true(strcmp(d->d_name, ".") == 0 || strcmp(d->d_name, "..") == 0 ||
@@ -128,8 +100,8 @@ static void thousands_of_images_are_all_listed_and_found(void **state)
 	DIR *dir;
 
 	(void)state;
-	start(&plan);
-	dir = opendir(fixture.mnt);
+	mount_test_start(&plan);
+	dir = opendir(mount_test.mnt);
 	assert_non_null(dir);
 	while ((d = readdir(dir)) != NULL) {
 		if (d->d_name[0] == 'v') {
@@ -157,15 +129,15 @@ static void attributes_tell_size_owner_and_what_is_allocated(void **state)
 	for (uint64_t off = 0; off < DISK_SIZE; off += PAGE) {
 		data += mount_fixture_hole(off) ? 0 : min_u64(PAGE, DISK_SIZE - off);
 	}
-	start_plain();
-	assert_int_equal(stat(fixture.disk, &st), 0);
+	mount_test_start_plain();
+	assert_int_equal(stat(mount_test.disk, &st), 0);
 	assert_int_equal(st.st_mode, S_IFREG | 0444);
 	assert_int_equal(st.st_size, DISK_SIZE);
 	assert_int_equal(st.st_blocks, div_round_up(data, 512));
 	assert_int_equal(st.st_uid, getuid());
 	assert_int_equal(st.st_gid, getgid());
 	usleep(20000);
-	assert_int_equal(stat(fixture.disk, &again), 0);
+	assert_int_equal(stat(mount_test.disk, &again), 0);
 	assert_int_equal(again.st_mtim.tv_sec, st.st_mtim.tv_sec);
 	assert_int_equal(again.st_mtim.tv_nsec, st.st_mtim.tv_nsec);
 	stop();
@@ -186,8 +158,8 @@ static void an_unknown_allocation_delays_once_and_shows_when_it_is_known(void **
 	int fd;
 
 	(void)state;
-	fixture.steer->count_closed = true;
-	start_plain();
+	mount_test.steer->count_closed = true;
+	mount_test_start_plain();
 	began = seconds();
 	fd = open_disk(O_RDONLY);
 	assert_int_equal(fstat(fd, &st), 0);
@@ -199,7 +171,7 @@ static void an_unknown_allocation_delays_once_and_shows_when_it_is_known(void **
 	assert_int_equal(fstat(fd, &st), 0);
 	assert_int_equal(st.st_blocks, div_round_up(DISK_SIZE, 512));
 	assert_true(seconds() - began < 2);
-	fixture.steer->count_closed = false;
+	mount_test.steer->count_closed = false;
 	for (int i = 0; i < 500 && st.st_blocks == (blkcnt_t)div_round_up(DISK_SIZE, 512); i++) {
 		usleep(10000);
 		assert_int_equal(fstat(fd, &st), 0);
@@ -214,8 +186,8 @@ static void statfs_counts_what_is_there_and_nothing_free(void **state)
 	struct statvfs st;
 
 	(void)state;
-	start_plain();
-	assert_int_equal(statvfs(fixture.mnt, &st), 0);
+	mount_test_start_plain();
+	assert_int_equal(statvfs(mount_test.mnt, &st), 0);
 	assert_int_equal(st.f_blocks * st.f_frsize, round_up(DISK_SIZE, PAGE));
 	assert_int_equal(st.f_bavail, 0);
 	assert_int_equal(st.f_files, 1);
@@ -234,7 +206,7 @@ static void every_byte_is_the_image_s(void **state)
 	int fd;
 
 	(void)state;
-	start_plain();
+	mount_test_start_plain();
 	fd = open_disk(O_RDONLY);
 	for (size_t i = 0; i < ARRAY_SIZE(odd); i++) {
 		check_read(fd, odd[i].off, odd[i].len);
@@ -253,7 +225,7 @@ static void direct_reads_are_right_too_up_to_the_odd_end(void **state)
 	int fd;
 
 	(void)state;
-	start_plain();
+	mount_test_start_plain();
 	assert_int_equal(posix_memalign((void **)&buf, PAGE, MIB(3)), 0);
 	fd = open_disk(O_RDONLY | O_DIRECT);
 	while ((n = pread(fd, buf, MIB(3), (off_t)off)) > 0) {
@@ -274,7 +246,7 @@ static void seeking_shows_the_holes_and_hides_no_data(void **state)
 	int fd;
 
 	(void)state;
-	start_plain();
+	mount_test_start_plain();
 	fd = open_disk(O_RDONLY);
 	while (off < DISK_SIZE) {
 		uint64_t next = off;
@@ -300,24 +272,24 @@ static void attributes_of_lazydisk_can_be_read(void **state)
 	ssize_t n;
 
 	(void)state;
-	start_plain();
-	n = listxattr(fixture.disk, text, sizeof(text));
+	mount_test_start_plain();
+	n = listxattr(mount_test.disk, text, sizeof(text));
 	assert_int_equal(n, sizeof("user.lazydisk.url") + sizeof("user.lazydisk.format"));
 	assert_memory_equal(text, "user.lazydisk.url\0user.lazydisk.format", (size_t)n);
-	assert_int_equal(listxattr(fixture.disk, NULL, 0), n);
-	n = getxattr(fixture.disk, "user.lazydisk.url", text, sizeof(text));
+	assert_int_equal(listxattr(mount_test.disk, NULL, 0), n);
+	n = getxattr(mount_test.disk, "user.lazydisk.url", text, sizeof(text));
 	assert_int_equal(n, strlen("https://example.org/disk.qcow2"));
 	assert_memory_equal(text, "https://example.org/disk.qcow2", (size_t)n);
-	assert_int_equal(getxattr(fixture.disk, "user.lazydisk.url", text, 5), -1);
+	assert_int_equal(getxattr(mount_test.disk, "user.lazydisk.url", text, 5), -1);
 	assert_int_equal(errno, ERANGE);
-	assert_int_equal(getxattr(fixture.disk, "user.lazydisk.none", text, 5), -1);
+	assert_int_equal(getxattr(mount_test.disk, "user.lazydisk.none", text, 5), -1);
 	assert_int_equal(errno, ENODATA);
-	assert_int_equal(getxattr(fixture.disk, "user.other", text, 5), -1);
+	assert_int_equal(getxattr(mount_test.disk, "user.other", text, 5), -1);
 	assert_int_equal(errno, ENODATA);
-	n = getxattr(fixture.mnt, "user.lazydisk.pid", text, sizeof(text) - 1);
+	n = getxattr(mount_test.mnt, "user.lazydisk.pid", text, sizeof(text) - 1);
 	assert_true(n > 0);
 	text[n] = '\0';
-	assert_int_equal(strtol(text, NULL, 10), fixture.pid);
+	assert_int_equal(strtol(text, NULL, 10), mount_test.pid);
 	stop();
 }
 
@@ -343,7 +315,7 @@ static void the_status_is_made_anew_at_each_open(void **state)
 	int first;
 
 	(void)state;
-	start_plain();
+	mount_test_start_plain();
 	path = in_mount(".lazydisk/status");
 	first = open(path, O_RDONLY | O_CLOEXEC);
 	second = open(path, O_RDONLY | O_CLOEXEC);
@@ -366,21 +338,22 @@ static void errors_of_the_image_are_eio_for_readers_and_words_in_the_log(void **
 	int fd;
 
 	(void)state;
-	start_plain();
+	mount_test_start_plain();
 	fd = open_disk(O_RDONLY);
-	fixture.steer->read_code = -EBADMSG;
+	mount_test.steer->read_code = -EBADMSG;
 	for (int i = 0; i < 20; i++) {
 		assert_int_equal(pread(fd, &byte, 1, MIB(8)), -1);
 		assert_int_equal(errno, EIO);
 	}
-	fixture.steer->read_code = 0;
+	mount_test.steer->read_code = 0;
 	assert_int_equal(pread(fd, &byte, 1, MIB(8)), 1);
 	assert_int_equal((uint8_t)byte, mount_fixture_byte(MIB(8)));
 	close(fd);
 	stop();
-	assert_non_null(strstr(mount_fixture_log(&fixture), "lazydisk: error: disk.raw: read of "));
-	assert_non_null(strstr(mount_fixture_log(&fixture), " at 8388608: made to fail\n"));
-	assert_null(strstr(strstr(mount_fixture_log(&fixture), "made to fail") + 1, "made to"));
+	assert_non_null(
+		strstr(mount_fixture_log(&mount_test), "lazydisk: error: disk.raw: read of "));
+	assert_non_null(strstr(mount_fixture_log(&mount_test), " at 8388608: made to fail\n"));
+	assert_null(strstr(strstr(mount_fixture_log(&mount_test), "made to fail") + 1, "made to"));
 }
 
 static void a_changed_remote_is_estale_for_direct_readers(void **state)
@@ -389,10 +362,10 @@ static void a_changed_remote_is_estale_for_direct_readers(void **state)
 	int fd;
 
 	(void)state;
-	start_plain();
+	mount_test_start_plain();
 	fd = open_disk(O_RDONLY | O_DIRECT);
 	assert_int_equal(posix_memalign((void **)&buf, PAGE, PAGE), 0);
-	fixture.steer->read_code = -ESTALE;
+	mount_test.steer->read_code = -ESTALE;
 	assert_int_equal(pread(fd, buf, PAGE, 0), -1);
 	assert_int_equal(errno, ESTALE);
 	free(buf);
@@ -405,22 +378,22 @@ static void nothing_can_be_written_to_read_only_images(void **state)
 	const struct mount_plan beside_writable = { .writable = true };
 
 	(void)state;
-	start_plain();
-	assert_int_equal(open(fixture.disk, O_RDWR | O_CLOEXEC), -1);
+	mount_test_start_plain();
+	assert_int_equal(open(mount_test.disk, O_RDWR | O_CLOEXEC), -1);
 	assert_int_equal(errno, EROFS);
 	assert_int_equal(open(in_mount("new"), O_CREAT | O_WRONLY | O_CLOEXEC, 0600), -1);
 	assert_int_equal(errno, EROFS);
-	assert_int_equal(unlink(fixture.disk), -1);
+	assert_int_equal(unlink(mount_test.disk), -1);
 	assert_int_equal(errno, EROFS);
-	assert_int_equal(truncate(fixture.disk, 0), -1);
+	assert_int_equal(truncate(mount_test.disk, 0), -1);
 	assert_int_equal(errno, EROFS);
 	stop();
-	start(&beside_writable);
-	assert_int_equal(open(fixture.disk, O_RDWR | O_CLOEXEC), -1);
+	mount_test_start(&beside_writable);
+	assert_int_equal(open(mount_test.disk, O_RDWR | O_CLOEXEC), -1);
 	assert_int_equal(errno, EROFS);
-	assert_int_equal(truncate(fixture.disk, 0), -1);
+	assert_int_equal(truncate(mount_test.disk, 0), -1);
 	assert_int_equal(errno, EROFS);
-	assert_int_equal(unlink(fixture.disk), -1);
+	assert_int_equal(unlink(mount_test.disk), -1);
 	stop();
 }
 
@@ -441,15 +414,15 @@ static void a_writable_image_is_written_zeroed_and_flushed(void **state)
 	int fd;
 
 	(void)state;
-	start(&plan);
+	mount_test_start(&plan);
 	fd = open_work();
 	assert_int_equal(fstat(fd, &before), 0);
 	assert_int_equal(pwrite(fd, "hello", 5, 10001), 5);
 	assert_int_equal(fstat(fd, &after), 0);
 	assert_memory_not_equal(&after.st_mtim, &before.st_mtim, sizeof(after.st_mtim));
-	assert_int_equal(fixture.steer->flushes, 0);
+	assert_int_equal(mount_test.steer->flushes, 0);
 	assert_int_equal(fsync(fd), 0);
-	assert_int_equal(fixture.steer->flushes, 1);
+	assert_int_equal(mount_test.steer->flushes, 1);
 	assert_int_equal(posix_fadvise(fd, 0, 0, POSIX_FADV_DONTNEED), 0);
 	assert_int_equal(rw_pread(fd, buf, 7, 10000), 0);
 	assert_int_equal(buf[0], mount_fixture_byte(10000));
@@ -467,7 +440,7 @@ static void a_writable_image_is_written_zeroed_and_flushed(void **state)
 	assert_int_equal(buf[10], mount_fixture_byte(PAGE * 12 + 10));
 	close(fd);
 	stop();
-	assert_int_equal(fixture.steer->flushes, 2);
+	assert_int_equal(mount_test.steer->flushes, 2);
 }
 
 static void a_write_that_is_to_be_durable_is_flushed(void **state)
@@ -477,17 +450,17 @@ static void a_write_that_is_to_be_durable_is_flushed(void **state)
 	int fd;
 
 	(void)state;
-	start(&plan);
+	mount_test_start(&plan);
 	fd = open(in_mount("work.raw"), O_WRONLY | O_DSYNC | O_CLOEXEC);
 	assert_true(fd >= 0);
 	assert_int_equal(pwrite(fd, "hello", 5, 10001), 5);
-	assert_int_equal(fixture.steer->flushes, 1);
+	assert_int_equal(mount_test.steer->flushes, 1);
 	close(fd);
 	fd = open_work();
 	assert_int_equal(pwrite(fd, "hello", 5, 10001), 5);
-	assert_int_equal(fixture.steer->flushes, 1);
+	assert_int_equal(mount_test.steer->flushes, 1);
 	assert_int_equal(pwritev2(fd, &piece, 1, 20001, RWF_DSYNC), 5);
-	assert_int_equal(fixture.steer->flushes, 2);
+	assert_int_equal(mount_test.steer->flushes, 2);
 	close(fd);
 	stop();
 }
@@ -499,7 +472,7 @@ static void a_disk_does_not_grow_shrink_or_change_hands(void **state)
 	int fd;
 
 	(void)state;
-	start(&plan);
+	mount_test_start(&plan);
 	fd = open_work();
 	assert_int_equal(fstat(fd, &st), 0);
 	assert_int_equal(st.st_mode, S_IFREG | 0644);
@@ -525,7 +498,7 @@ static void a_disk_does_not_grow_shrink_or_change_hands(void **state)
 	stop();
 }
 
-#define MOUNTED(t) cmocka_unit_test_setup_teardown(t, begin, end)
+#define MOUNTED(t) cmocka_unit_test_setup_teardown(t, mount_test_begin, mount_test_end)
 
 int main(void)
 {

@@ -25,43 +25,11 @@
 #include "fusefs/fusefs.h"
 #include "fusefs/helper.h"
 #include "fusefs/mounts.h"
-#include "tests/unit/mount_fixture.h"
+#include "tests/unit/mount_test.h"
 
 #define NOBODY 65534U
 
-static struct mount_fixture fixture;
 static bool opened_device; /* open_device_to_all() was here */
-
-static int begin(void **state)
-{
-	(void)state;
-	mount_fixture_begin(&fixture);
-	return 0;
-}
-
-static int end(void **state)
-{
-	(void)state;
-	mount_fixture_end(&fixture);
-	return 0;
-}
-
-static void start(const struct mount_plan *plan)
-{
-	int r = mount_fixture_start(&fixture, plan);
-
-	if (r != 0) {
-		print_error("%s", mount_fixture_log(&fixture));
-	}
-	assert_int_equal(r, 0);
-}
-
-static void start_plain(void)
-{
-	const struct mount_plan plan = { 0 };
-
-	start(&plan);
-}
 
 /* The mount is refused, and the only line that anybody prints says so. */
 static void expect_refused(const struct mount_plan *plan, int code, const char *words)
@@ -69,8 +37,8 @@ static void expect_refused(const struct mount_plan *plan, int code, const char *
 	char want[32];
 	const char *log;
 
-	assert_int_equal(mount_fixture_start(&fixture, plan), 3);
-	log = mount_fixture_log(&fixture);
+	assert_int_equal(mount_fixture_start(&mount_test, plan), 3);
+	log = mount_fixture_log(&mount_test);
 	snprintf(want, sizeof(want), "%d ", code);
 	if (strncmp(log, want, strlen(want)) != 0 || !strstr(log, words)) {
 		print_error("not \"%d ... %s\": %s", code, words, log);
@@ -101,12 +69,12 @@ static void signals_unmount_and_end_it(void **state)
 
 	(void)state;
 	for (size_t i = 0; i < ARRAY_SIZE(signals); i++) {
-		start_plain();
-		assert_true(mount_fixture_mounted(fixture.mnt));
-		assert_int_equal(kill(fixture.pid, signals[i]), 0);
-		assert_int_equal(mount_fixture_wait(&fixture, 30), 0);
-		assert_false(mount_fixture_mounted(fixture.mnt));
-		assert_string_equal(mount_fixture_log(&fixture), "");
+		mount_test_start_plain();
+		assert_true(mount_fixture_mounted(mount_test.mnt));
+		assert_int_equal(kill(mount_test.pid, signals[i]), 0);
+		assert_int_equal(mount_fixture_wait(&mount_test, 30), 0);
+		assert_false(mount_fixture_mounted(mount_test.mnt));
+		assert_string_equal(mount_fixture_log(&mount_test), "");
 	}
 }
 
@@ -116,12 +84,12 @@ static void a_signal_before_serving_ends_it_when_it_serves(void **state)
 
 	(void)state;
 	/* Ready or not: it ended well, and that is what the start reports. */
-	if (mount_fixture_start(&fixture, &plan) == 0 && fixture.pid) {
-		assert_int_equal(mount_fixture_wait(&fixture, 30), 0);
+	if (mount_fixture_start(&mount_test, &plan) == 0 && mount_test.pid) {
+		assert_int_equal(mount_fixture_wait(&mount_test, 30), 0);
 	}
-	assert_int_equal(fixture.pid, 0);
-	assert_false(mount_fixture_mounted(fixture.mnt));
-	assert_string_equal(mount_fixture_log(&fixture), "");
+	assert_int_equal(mount_test.pid, 0);
+	assert_false(mount_fixture_mounted(mount_test.mnt));
+	assert_string_equal(mount_fixture_log(&mount_test), "");
 }
 
 static void a_mount_that_is_never_served_leaves_nothing(void **state)
@@ -129,9 +97,9 @@ static void a_mount_that_is_never_served_leaves_nothing(void **state)
 	const struct mount_plan plan = { .unserved = true };
 
 	(void)state;
-	assert_int_equal(mount_fixture_start(&fixture, &plan), 5);
-	assert_false(mount_fixture_mounted(fixture.mnt));
-	assert_string_equal(mount_fixture_log(&fixture), "");
+	assert_int_equal(mount_fixture_start(&mount_test, &plan), 5);
+	assert_false(mount_fixture_mounted(mount_test.mnt));
+	assert_string_equal(mount_fixture_log(&mount_test), "");
 }
 
 static void a_signal_ends_it_although_files_are_open(void **state)
@@ -140,21 +108,21 @@ static void a_signal_ends_it_although_files_are_open(void **state)
 	int fd;
 
 	(void)state;
-	start_plain();
-	fd = open(fixture.disk, O_RDONLY | O_CLOEXEC);
+	mount_test_start_plain();
+	fd = open(mount_test.disk, O_RDONLY | O_CLOEXEC);
 	assert_true(fd >= 0);
-	assert_int_equal(kill(fixture.pid, SIGTERM), 0);
-	assert_int_equal(mount_fixture_wait(&fixture, 30), 0);
-	assert_false(mount_fixture_mounted(fixture.mnt));
+	assert_int_equal(kill(mount_test.pid, SIGTERM), 0);
+	assert_int_equal(mount_fixture_wait(&mount_test, 30), 0);
+	assert_false(mount_fixture_mounted(mount_test.mnt));
 	assert_int_equal(pread(fd, &byte, 1, 0), -1);
 	assert_int_equal(errno, ENOTCONN);
 	close(fd);
-	assert_non_null(strstr(mount_fixture_log(&fixture), "was in use and is detached"));
+	assert_non_null(strstr(mount_fixture_log(&mount_test), "was in use and is detached"));
 }
 
 static void *read_behind_the_gate(void *ret)
 {
-	int fd = open(fixture.disk, O_RDONLY | O_CLOEXEC);
+	int fd = open(mount_test.disk, O_RDONLY | O_CLOEXEC);
 	char byte;
 
 	*(int *)ret = pread(fd, &byte, 1, (off_t)MIB(8)) < 0 ? errno : 0;
@@ -169,21 +137,21 @@ static void a_read_that_never_returns_does_not_hold_up_the_end(void **state)
 	int code = 0;
 
 	(void)state;
-	fixture.steer->gate_from = MIB(8);
-	fixture.steer->gate_closed = true;
-	start_plain();
+	mount_test.steer->gate_from = MIB(8);
+	mount_test.steer->gate_closed = true;
+	mount_test_start_plain();
 	assert_int_equal(pthread_create(&t, NULL, read_behind_the_gate, &code), 0);
-	while (fixture.steer->waiting == 0) {
+	while (mount_test.steer->waiting == 0) {
 		usleep(1000);
 	}
 	began = seconds();
-	assert_int_equal(kill(fixture.pid, SIGTERM), 0);
-	assert_int_equal(mount_fixture_wait(&fixture, 20), 4);
+	assert_int_equal(kill(mount_test.pid, SIGTERM), 0);
+	assert_int_equal(mount_fixture_wait(&mount_test, 20), 4);
 	assert_true(seconds() - began < 15);
 	pthread_join(t, NULL);
 	assert_true(code == ENOTCONN || code == ECONNABORTED || code == EIO);
-	assert_false(mount_fixture_mounted(fixture.mnt));
-	assert_non_null(strstr(mount_fixture_log(&fixture), "still waiting for its image"));
+	assert_false(mount_fixture_mounted(mount_test.mnt));
+	assert_non_null(strstr(mount_fixture_log(&mount_test), "still waiting for its image"));
 }
 
 static void unmounting_waits_for_the_daemon_however_the_path_is_written(void **state)
@@ -192,20 +160,20 @@ static void unmounting_waits_for_the_daemon_however_the_path_is_written(void **s
 	char path[4][160];
 
 	(void)state;
-	snprintf(link, sizeof(link), "%s/link", fixture.dir);
+	snprintf(link, sizeof(link), "%s/link", mount_test.dir);
 	assert_int_equal(symlink("mnt", link), 0);
-	snprintf(path[0], sizeof(path[0]), "%s", fixture.mnt);
-	snprintf(path[1], sizeof(path[1]), "%s///", fixture.mnt);
+	snprintf(path[0], sizeof(path[0]), "%s", mount_test.mnt);
+	snprintf(path[1], sizeof(path[1]), "%s///", mount_test.mnt);
 	snprintf(path[2], sizeof(path[2]), "%s", link);
 	snprintf(path[3], sizeof(path[3]), "mnt");
-	assert_int_equal(chdir(fixture.dir), 0);
+	assert_int_equal(chdir(mount_test.dir), 0);
 	for (size_t i = 0; i < ARRAY_SIZE(path); i++) {
-		start_plain();
+		mount_test_start_plain();
 		assert_int_equal(fusefs_unmount(path[i], NULL), 0);
-		assert_false(mount_fixture_mounted(fixture.mnt));
+		assert_false(mount_fixture_mounted(mount_test.mnt));
 		/* A process that has ended is there to be waited for at once. */
-		assert_int_equal(waitpid(fixture.pid, NULL, WNOHANG), fixture.pid);
-		fixture.pid = 0;
+		assert_int_equal(waitpid(mount_test.pid, NULL, WNOHANG), mount_test.pid);
+		mount_test.pid = 0;
 	}
 	assert_int_equal(chdir("/"), 0);
 	unlink(link);
@@ -217,16 +185,16 @@ static void a_mount_in_use_is_not_unmounted(void **state)
 	int fd;
 
 	(void)state;
-	start_plain();
-	fd = open(fixture.disk, O_RDONLY | O_CLOEXEC);
+	mount_test_start_plain();
+	fd = open(mount_test.disk, O_RDONLY | O_CLOEXEC);
 	assert_true(fd >= 0);
-	assert_int_equal(fusefs_unmount(fixture.mnt, &e), -EBUSY);
-	assert_non_null(strstr(e.text, fixture.mnt));
+	assert_int_equal(fusefs_unmount(mount_test.mnt, &e), -EBUSY);
+	assert_non_null(strstr(e.text, mount_test.mnt));
 	assert_non_null(strstr(e.text, "is in use"));
-	assert_true(mount_fixture_mounted(fixture.mnt));
+	assert_true(mount_fixture_mounted(mount_test.mnt));
 	close(fd);
-	assert_int_equal(fusefs_unmount(fixture.mnt, &e), 0);
-	assert_int_equal(mount_fixture_wait(&fixture, 30), 0);
+	assert_int_equal(fusefs_unmount(mount_test.mnt, &e), 0);
+	assert_int_equal(mount_fixture_wait(&mount_test, 30), 0);
 }
 
 static void what_is_not_ours_is_not_unmounted(void **state)
@@ -235,12 +203,12 @@ static void what_is_not_ours_is_not_unmounted(void **state)
 	struct err e = { 0 };
 
 	(void)state;
-	assert_int_equal(fusefs_unmount(fixture.mnt, &e), -EINVAL);
+	assert_int_equal(fusefs_unmount(mount_test.mnt, &e), -EINVAL);
 	assert_non_null(strstr(e.text, "is not mounted"));
 	assert_int_equal(fusefs_unmount("/proc", &e), -EINVAL);
 	assert_non_null(strstr(e.text, "of type proc"));
 	assert_int_equal(fusefs_unmount("/", &e), -EINVAL);
-	snprintf(missing, sizeof(missing), "%s/a/b", fixture.dir);
+	snprintf(missing, sizeof(missing), "%s/a/b", mount_test.dir);
 	assert_int_equal(fusefs_unmount(missing, &e), -ENOENT);
 	assert_non_null(strstr(e.text, missing));
 }
@@ -254,28 +222,28 @@ static void what_others_mount_at_the_same_place_is_left_alone(void **state)
 	if (skip_unless_root()) {
 		skip();
 	}
-	start_plain();
-	fd = open(fixture.disk, O_RDONLY | O_CLOEXEC);
+	mount_test_start_plain();
+	fd = open(mount_test.disk, O_RDONLY | O_CLOEXEC);
 	assert_true(fd >= 0);
-	assert_int_equal(umount2(fixture.mnt, MNT_DETACH), 0);
-	assert_int_equal(mount("other", fixture.mnt, "tmpfs", 0, NULL), 0);
-	assert_int_equal(kill(fixture.pid, SIGTERM), 0);
-	assert_int_equal(mount_fixture_wait(&fixture, 30), 0);
-	assert_int_equal(mounts_find(fixture.mnt, &m, NULL), 0);
+	assert_int_equal(umount2(mount_test.mnt, MNT_DETACH), 0);
+	assert_int_equal(mount("other", mount_test.mnt, "tmpfs", 0, NULL), 0);
+	assert_int_equal(kill(mount_test.pid, SIGTERM), 0);
+	assert_int_equal(mount_fixture_wait(&mount_test, 30), 0);
+	assert_int_equal(mounts_find(mount_test.mnt, &m, NULL), 0);
 	assert_string_equal(m.type, "tmpfs");
 	close(fd);
 }
 
 static void an_unmount_by_others_ends_it(void **state)
 {
-	const char *args[] = { "-u", "--", fixture.mnt, NULL };
+	const char *args[] = { "-u", "--", mount_test.mnt, NULL };
 	struct helper_text text;
 
 	(void)state;
-	start_plain();
+	mount_test_start_plain();
 	assert_int_equal(helper_run(args, -1, &text, NULL), 0);
-	assert_int_equal(mount_fixture_wait(&fixture, 30), 0);
-	assert_string_equal(mount_fixture_log(&fixture), "");
+	assert_int_equal(mount_fixture_wait(&mount_test, 30), 0);
+	assert_string_equal(mount_fixture_log(&mount_test), "");
 }
 
 static void a_dead_mount_is_named_and_cleaned(void **state)
@@ -284,17 +252,17 @@ static void a_dead_mount_is_named_and_cleaned(void **state)
 	struct stat st;
 
 	(void)state;
-	start_plain();
-	assert_int_equal(kill(fixture.pid, SIGKILL), 0);
-	assert_int_equal(mount_fixture_wait(&fixture, 30), 128 + SIGKILL);
-	assert_int_equal(stat(fixture.mnt, &st), -1);
+	mount_test_start_plain();
+	assert_int_equal(kill(mount_test.pid, SIGKILL), 0);
+	assert_int_equal(mount_fixture_wait(&mount_test, 30), 128 + SIGKILL);
+	assert_int_equal(stat(mount_test.mnt, &st), -1);
 	assert_int_equal(errno, ENOTCONN);
 	expect_refused(&plan, -ENOTCONN, "run `lazydisk umount /tmp/");
-	assert_int_equal(fusefs_unmount(fixture.mnt, NULL), 0);
-	assert_int_equal(stat(fixture.mnt, &st), 0);
-	start_plain();
-	assert_int_equal(fusefs_unmount(fixture.mnt, NULL), 0);
-	assert_int_equal(mount_fixture_wait(&fixture, 30), 0);
+	assert_int_equal(fusefs_unmount(mount_test.mnt, NULL), 0);
+	assert_int_equal(stat(mount_test.mnt, &st), 0);
+	mount_test_start_plain();
+	assert_int_equal(fusefs_unmount(mount_test.mnt, NULL), 0);
+	assert_int_equal(mount_fixture_wait(&mount_test, 30), 0);
 }
 
 static void a_daemon_that_hangs_is_not_waited_for(void **state)
@@ -303,18 +271,18 @@ static void a_daemon_that_hangs_is_not_waited_for(void **state)
 	int code;
 
 	(void)state;
-	start_plain();
-	assert_int_equal(kill(fixture.pid, SIGSTOP), 0);
+	mount_test_start_plain();
+	assert_int_equal(kill(mount_test.pid, SIGSTOP), 0);
 	began = seconds();
 	/* Busy, as our own question hangs in it, or unmounted: but soon. */
-	(void)fusefs_unmount(fixture.mnt, NULL);
+	(void)fusefs_unmount(mount_test.mnt, NULL);
 	assert_true(seconds() - began < 10);
-	assert_int_equal(kill(fixture.pid, SIGCONT), 0);
-	(void)kill(fixture.pid, SIGTERM);
-	code = mount_fixture_wait(&fixture, 30);
+	assert_int_equal(kill(mount_test.pid, SIGCONT), 0);
+	(void)kill(mount_test.pid, SIGTERM);
+	code = mount_fixture_wait(&mount_test, 30);
 	/* It may have been ending already, past the point where it listens to signals. */
 	assert_true(code == 0 || code == 128 + SIGTERM);
-	assert_false(mount_fixture_mounted(fixture.mnt));
+	assert_false(mount_fixture_mounted(mount_test.mnt));
 }
 
 static void mountpoints_that_cannot_be_are_named(void **state)
@@ -325,11 +293,11 @@ static void mountpoints_that_cannot_be_are_named(void **state)
 
 	(void)state;
 	plan.mountpoint = path;
-	snprintf(path, sizeof(path), "%s/none", fixture.dir);
+	snprintf(path, sizeof(path), "%s/none", mount_test.dir);
 	expect_refused(&plan, -ENOENT, "/none does not exist");
-	snprintf(path, sizeof(path), "%s/none/deeper", fixture.dir);
+	snprintf(path, sizeof(path), "%s/none/deeper", mount_test.dir);
 	expect_refused(&plan, -ENOENT, "/none/deeper");
-	snprintf(path, sizeof(path), "%s/file", fixture.dir);
+	snprintf(path, sizeof(path), "%s/file", mount_test.dir);
 	fd = open(path, O_CREAT | O_WRONLY | O_CLOEXEC, 0600);
 	assert_true(fd >= 0);
 	close(fd);
@@ -344,14 +312,14 @@ static void a_place_that_is_taken_is_refused_and_its_mount_lives_on(void **state
 	struct stat st;
 
 	(void)state;
-	start_plain();
-	other = fixture;
-	fixture.pid = 0;
+	mount_test_start_plain();
+	other = mount_test;
+	mount_test.pid = 0;
 	expect_refused(&plan, -EBUSY, "is already mounted");
-	fixture.pid = other.pid;
-	assert_int_equal(stat(fixture.disk, &st), 0);
-	assert_int_equal(fusefs_unmount(fixture.mnt, NULL), 0);
-	assert_int_equal(mount_fixture_wait(&fixture, 30), 0);
+	mount_test.pid = other.pid;
+	assert_int_equal(stat(mount_test.disk, &st), 0);
+	assert_int_equal(fusefs_unmount(mount_test.mnt, NULL), 0);
+	assert_int_equal(mount_fixture_wait(&mount_test, 30), 0);
 }
 
 static void the_mount_table_shows_type_source_and_safe_options(void **state)
@@ -362,15 +330,15 @@ static void the_mount_table_shows_type_source_and_safe_options(void **state)
 	size_t len;
 
 	(void)state;
-	start(&plan);
+	mount_test_start(&plan);
 	assert_int_equal(rw_read_file("/proc/mounts", 1 << 20, &text, &len, NULL), 0);
 	snprintf(want, sizeof(want),
 		"https://h/a,b\\040c\\134d %s fuse.lazydisk ro,nosuid,nodev,relatime,",
-		fixture.mnt);
+		mount_test.mnt);
 	assert_non_null(strstr(text, want));
 	free(text);
-	assert_int_equal(fusefs_unmount(fixture.mnt, NULL), 0);
-	assert_int_equal(mount_fixture_wait(&fixture, 30), 0);
+	assert_int_equal(fusefs_unmount(mount_test.mnt, NULL), 0);
+	assert_int_equal(mount_fixture_wait(&mount_test, 30), 0);
 }
 
 static void the_kernel_reads_ahead_by_a_mebibyte(void **state)
@@ -384,15 +352,15 @@ static void the_kernel_reads_ahead_by_a_mebibyte(void **state)
 	if (skip_unless_root()) {
 		skip();
 	}
-	start_plain();
-	assert_int_equal(mounts_find(fixture.mnt, &m, NULL), 0);
+	mount_test_start_plain();
+	assert_int_equal(mounts_find(mount_test.mnt, &m, NULL), 0);
 	snprintf(path, sizeof(path), "/sys/class/bdi/%u:%u/read_ahead_kb", major(m.dev),
 		minor(m.dev));
 	assert_int_equal(rw_read_file(path, 64, &text, &len, NULL), 0);
 	assert_string_equal(text, "1024\n");
 	free(text);
-	assert_int_equal(fusefs_unmount(fixture.mnt, NULL), 0);
-	assert_int_equal(mount_fixture_wait(&fixture, 30), 0);
+	assert_int_equal(fusefs_unmount(mount_test.mnt, NULL), 0);
+	assert_int_equal(mount_fixture_wait(&mount_test, 30), 0);
 }
 
 /* A read-only loop device with direct I/O over @file: its descriptor, -1 when this machine has
@@ -438,8 +406,8 @@ static void a_loop_device_with_direct_io_reads_the_same(void **state)
 		free(buf);
 		skip();
 	}
-	start_plain();
-	loop = open_loop(fixture.disk, path, sizeof(path));
+	mount_test_start_plain();
+	loop = open_loop(mount_test.disk, path, sizeof(path));
 	if (loop < 0) {
 		print_message("# no loop device: %s\n", strerror(errno));
 	} else {
@@ -447,16 +415,16 @@ static void a_loop_device_with_direct_io_reads_the_same(void **state)
 		assert_true(info.lo_flags & LO_FLAGS_DIRECT_IO);
 		assert_int_equal(rw_pread(loop, buf, MIB(16), 0), 0);
 		assert_true(mount_fixture_matches(buf, 0, MIB(16)));
-		assert_int_equal(fusefs_unmount(fixture.mnt, &e), -EBUSY);
+		assert_int_equal(fusefs_unmount(mount_test.mnt, &e), -EBUSY);
 		snprintf(want, sizeof(want), "is in use by %s: detach", path);
 		assert_non_null(strstr(e.text, want));
 		close(loop);
 	}
 	free(buf);
-	for (int i = 0; i < 100 && fusefs_unmount(fixture.mnt, NULL) == -EBUSY; i++) {
+	for (int i = 0; i < 100 && fusefs_unmount(mount_test.mnt, NULL) == -EBUSY; i++) {
 		usleep(20000);
 	}
-	assert_int_equal(mount_fixture_wait(&fixture, 30), 0);
+	assert_int_equal(mount_fixture_wait(&mount_test, 30), 0);
 }
 
 /* A mount namespace of our own. Its copies of what others have mounted would keep their daemons
@@ -484,7 +452,7 @@ static void open_device_to_all(void)
 	char node[96];
 
 	enter_namespace();
-	snprintf(node, sizeof(node), "%s/fuse", fixture.dir);
+	snprintf(node, sizeof(node), "%s/fuse", mount_test.dir);
 	assert_int_equal(mknod(node, S_IFCHR | 0666, makedev(10, 229)), 0);
 	assert_int_equal(chmod(node, 0666), 0);
 	assert_int_equal(mount(node, "/dev/fuse", NULL, MS_BIND, NULL), 0);
@@ -495,13 +463,13 @@ static int end_with_device(void **state)
 {
 	char node[96];
 
-	snprintf(node, sizeof(node), "%s/fuse", fixture.dir);
+	snprintf(node, sizeof(node), "%s/fuse", mount_test.dir);
 	if (opened_device) {
 		(void)umount2("/dev/fuse", MNT_DETACH);
 		unlink(node);
 	}
 	opened_device = false;
-	return end(state);
+	return mount_test_end(state);
 }
 
 /* What a process of user nobody does. Its exit code: 0, or the number of what went wrong. */
@@ -513,12 +481,12 @@ static int as_nobody(void)
 	if (setgid(NOBODY) < 0 || setuid(NOBODY) < 0) {
 		return 1;
 	}
-	fd = open(fixture.disk, O_RDONLY | O_CLOEXEC);
-	if (fd < 0 || fusefs_unmount(fixture.mnt, &e) != -EBUSY) {
+	fd = open(mount_test.disk, O_RDONLY | O_CLOEXEC);
+	if (fd < 0 || fusefs_unmount(mount_test.mnt, &e) != -EBUSY) {
 		return 2;
 	}
 	close(fd);
-	return fusefs_unmount(fixture.mnt, &e) == 0 ? 0 : 3;
+	return fusefs_unmount(mount_test.mnt, &e) == 0 ? 0 : 3;
 }
 
 static int in_child(int (*fn)(void))
@@ -545,20 +513,20 @@ static void a_user_mounts_and_unmounts_through_fusermount3(void **state)
 		skip();
 	}
 	open_device_to_all();
-	assert_int_equal(chown(fixture.mnt, NOBODY, NOBODY), 0);
-	snprintf(log, sizeof(log), "%s", fixture.log);
+	assert_int_equal(chown(mount_test.mnt, NOBODY, NOBODY), 0);
+	snprintf(log, sizeof(log), "%s", mount_test.log);
 	close(open(log, O_CREAT | O_WRONLY | O_CLOEXEC, 0666));
-	start(&plan);
+	mount_test_start(&plan);
 	assert_int_equal(rw_read_file("/proc/mounts", 1 << 20, &text, &len, NULL), 0);
 	assert_non_null(strstr(text, "https://h/a,b\\134c /tmp/lazydisk-fusefs-"));
 	assert_non_null(strstr(text, "fuse.lazydisk ro,nosuid,nodev,relatime,user_id=65534,"));
 	free(text);
 	assert_int_equal(in_child(as_nobody), 0);
-	assert_int_equal(mount_fixture_wait(&fixture, 30), 0);
-	start(&plan);
-	assert_int_equal(kill(fixture.pid, SIGTERM), 0);
-	assert_int_equal(mount_fixture_wait(&fixture, 30), 0);
-	assert_false(mount_fixture_mounted(fixture.mnt));
+	assert_int_equal(mount_fixture_wait(&mount_test, 30), 0);
+	mount_test_start(&plan);
+	assert_int_equal(kill(mount_test.pid, SIGTERM), 0);
+	assert_int_equal(mount_fixture_wait(&mount_test, 30), 0);
+	assert_false(mount_fixture_mounted(mount_test.mnt));
 }
 
 static void a_user_is_told_what_is_missing(void **state)
@@ -574,7 +542,7 @@ static void a_user_is_told_what_is_missing(void **state)
 	}
 	open_device_to_all();
 	expect_refused(&plan, -EACCES, "is not yours");
-	assert_int_equal(chown(fixture.mnt, NOBODY, NOBODY), 0);
+	assert_int_equal(chown(mount_test.mnt, NOBODY, NOBODY), 0);
 	setenv("PATH", "/nowhere", 1);
 	expect_refused(&plan, -ENOENT, "fusermount3 is missing");
 	setenv("PATH", path, 1);
@@ -603,8 +571,8 @@ static void a_missing_device_is_named_with_what_to_do(void **state)
 	assert_int_equal(umount2("/dev", MNT_DETACH), 0);
 }
 
-#define IN_MOUNT(t)    cmocka_unit_test_setup_teardown(t, begin, end)
-#define WITH_DEVICE(t) cmocka_unit_test_setup_teardown(t, begin, end_with_device)
+#define IN_MOUNT(t)    cmocka_unit_test_setup_teardown(t, mount_test_begin, mount_test_end)
+#define WITH_DEVICE(t) cmocka_unit_test_setup_teardown(t, mount_test_begin, end_with_device)
 
 int main(void)
 {

@@ -11,46 +11,30 @@
 
 #include "core/bytes.h"
 #include "core/rw.h"
-#include "tests/unit/mount_fixture.h"
+#include "tests/unit/mount_test.h"
 
 #define PAGE 4096U
 /* How long a hopeless case is waited for, at least. */
 #define PATIENCE_MS 200000U
 
-static struct mount_fixture fixture;
-
-static int begin(void **state)
-{
-	(void)state;
-	mount_fixture_begin(&fixture);
-	return 0;
-}
-
-static int end(void **state)
-{
-	(void)state;
-	mount_fixture_end(&fixture);
-	return 0;
-}
-
 static void start(unsigned int more)
 {
 	const struct mount_plan plan = { .more = more };
 
-	assert_int_equal(mount_fixture_start(&fixture, &plan), 0);
+	mount_test_start(&plan);
 }
 
 static void stop(void)
 {
 	int r;
 
-	assert_int_equal(kill(fixture.pid, SIGTERM), 0);
-	r = mount_fixture_wait(&fixture, 60);
+	assert_int_equal(kill(mount_test.pid, SIGTERM), 0);
+	r = mount_fixture_wait(&mount_test, 60);
 	if (r != 0) {
-		print_error("%s", mount_fixture_log(&fixture));
+		print_error("%s", mount_fixture_log(&mount_test));
 	}
 	assert_int_equal(r, 0);
-	assert_false(mount_fixture_mounted(fixture.mnt));
+	assert_false(mount_fixture_mounted(mount_test.mnt));
 }
 
 static int open_file(const char *path)
@@ -82,11 +66,11 @@ static int difference(int fd, uint64_t off)
 /* Volumes by bit; returns when the images have said so. */
 static void withdraw(unsigned int which)
 {
-	fixture.steer->withdraw = which;
-	for (unsigned int i = 0; i < PATIENCE_MS && fixture.steer->withdraw; i++) {
+	mount_test.steer->withdraw = which;
+	for (unsigned int i = 0; i < PATIENCE_MS && mount_test.steer->withdraw; i++) {
 		usleep(1000);
 	}
-	assert_int_equal(fixture.steer->withdraw, 0);
+	assert_int_equal(mount_test.steer->withdraw, 0);
 }
 
 /* It may take a moment. */
@@ -104,21 +88,21 @@ static void what_was_withdrawn_is_read_anew(void **state)
 
 	(void)state;
 	start(0);
-	fd = open_file(fixture.disk);
+	fd = open_file(mount_test.disk);
 	assert_int_equal(difference(fd, 0), 0);
-	fixture.steer->flip = 1;
+	mount_test.steer->flip = 1;
 	withdraw(1);
 	wait_for(fd, 0, 1);
-	fixture.steer->read_code = -EBADMSG;
+	mount_test.steer->read_code = -EBADMSG;
 	withdraw(1);
 	wait_for(fd, 0, -EIO);
-	fixture.steer->read_code = 0;
+	mount_test.steer->read_code = 0;
 	assert_int_equal(difference(fd, 0), 1);
 	close(fd);
 	/* Pages outlive the one who had them read. */
-	fixture.steer->flip = 2;
+	mount_test.steer->flip = 2;
 	withdraw(1);
-	fd = open_file(fixture.disk);
+	fd = open_file(mount_test.disk);
 	wait_for(fd, 0, 2);
 	close(fd);
 	stop();
@@ -132,12 +116,12 @@ static void each_file_has_its_own_pages(void **state)
 	(void)state;
 	start(ARRAY_SIZE(fds));
 	for (unsigned int i = 0; i < ARRAY_SIZE(fds); i++) {
-		snprintf(path, sizeof(path), "%s/v%04u.raw", fixture.mnt, i);
+		snprintf(path, sizeof(path), "%s/v%04u.raw", mount_test.mnt, i);
 		fds[i] = open_file(path);
 		assert_int_equal(difference(fds[i], 0), 0);
 	}
 	for (unsigned int i = 0; i < ARRAY_SIZE(fds); i++) {
-		fixture.steer->flip = (uint8_t)(i + 1);
+		mount_test.steer->flip = (uint8_t)(i + 1);
 		withdraw(2U << i);
 		wait_for(fds[i], 0, (int)i + 1);
 		for (unsigned int k = 0; k < ARRAY_SIZE(fds); k++) {
@@ -158,11 +142,11 @@ static void layers_forget_before_the_kernel_does(void **state)
 	int fd;
 
 	(void)state;
-	fixture.steer->keeps = true;
+	mount_test.steer->keeps = true;
 	start(0);
-	fd = open_file(fixture.disk);
+	fd = open_file(mount_test.disk);
 	assert_int_equal(difference(fd, 0), 0);
-	fixture.steer->flip = 1;
+	mount_test.steer->flip = 1;
 	withdraw(1);
 	wait_for(fd, 0, 1);
 	close(fd);
@@ -176,11 +160,11 @@ static void what_was_withdrawn_before_the_mount_is_forgotten(void **state)
 	int fd;
 
 	(void)state;
-	fixture.steer->keeps = true;
-	fixture.steer->flip = 1;
-	fixture.steer->withdraw = 1;
+	mount_test.steer->keeps = true;
+	mount_test.steer->flip = 1;
+	mount_test.steer->withdraw = 1;
 	start(0);
-	fd = open_file(fixture.disk);
+	fd = open_file(mount_test.disk);
 	wait_for(fd, 0, 1);
 	close(fd);
 	stop();
@@ -188,7 +172,7 @@ static void what_was_withdrawn_before_the_mount_is_forgotten(void **state)
 
 struct reader {
 	pthread_t thread;
-	const char *path; /* NULL: fixture.disk */
+	const char *path; /* NULL: mount_test.disk */
 	uint64_t off;
 	int result;
 };
@@ -196,7 +180,7 @@ struct reader {
 static void *read_page(void *arg)
 {
 	struct reader *r = arg;
-	int fd = open_file(r->path ? r->path : fixture.disk);
+	int fd = open_file(r->path ? r->path : mount_test.disk);
 
 	r->result = difference(fd, r->off);
 	close(fd);
@@ -206,13 +190,13 @@ static void *read_page(void *arg)
 /* A reader whose bytes are on their way, and not there yet. */
 static void begin_read(struct reader *r)
 {
-	fixture.steer->gate_from = r->off;
-	fixture.steer->gate_closed = true;
+	mount_test.steer->gate_from = r->off;
+	mount_test.steer->gate_closed = true;
 	assert_int_equal(pthread_create(&r->thread, NULL, read_page, r), 0);
-	for (unsigned int i = 0; i < PATIENCE_MS && fixture.steer->waiting == 0; i++) {
+	for (unsigned int i = 0; i < PATIENCE_MS && mount_test.steer->waiting == 0; i++) {
 		usleep(1000);
 	}
-	assert_true(fixture.steer->waiting > 0);
+	assert_true(mount_test.steer->waiting > 0);
 }
 
 static void an_answer_from_before_does_not_stay(void **state)
@@ -222,15 +206,15 @@ static void an_answer_from_before_does_not_stay(void **state)
 
 	(void)state;
 	start(0);
-	fd = open_file(fixture.disk);
+	fd = open_file(mount_test.disk);
 	assert_int_equal(difference(fd, 0), 0);
 	begin_read(&late);
-	fixture.steer->flip = 1;
+	mount_test.steer->flip = 1;
 	withdraw(1);
 	/* The pages before the one that is awaited go first, and nobody is held up. */
 	wait_for(fd, 0, 1);
 	assert_int_equal(difference(fd, MIB(4)), 1);
-	fixture.steer->gate_closed = false;
+	mount_test.steer->gate_closed = false;
 	pthread_join(late.thread, NULL);
 	assert_true(late.result == 0 || late.result == 1);
 	wait_for(fd, MIB(8), 1);
@@ -246,19 +230,19 @@ static void the_mount_ends_while_pages_wait_for_a_read(void **state)
 
 	(void)state;
 	start(0);
-	fd = open_file(fixture.disk);
+	fd = open_file(mount_test.disk);
 	assert_int_equal(difference(fd, 0), 0);
 	begin_read(&stuck);
-	fixture.steer->flip = 1;
+	mount_test.steer->flip = 1;
 	withdraw(1);
 	wait_for(fd, 0, 1);
 	close(fd);
-	assert_int_equal(kill(fixture.pid, SIGTERM), 0);
-	assert_int_equal(mount_fixture_wait(&fixture, 120), 4);
+	assert_int_equal(kill(mount_test.pid, SIGTERM), 0);
+	assert_int_equal(mount_fixture_wait(&mount_test, 120), 4);
 	pthread_join(stuck.thread, NULL);
 	assert_true(stuck.result < 0);
-	assert_false(mount_fixture_mounted(fixture.mnt));
-	assert_non_null(strstr(mount_fixture_log(&fixture), "still waiting for its image"));
+	assert_false(mount_fixture_mounted(mount_test.mnt));
+	assert_non_null(strstr(mount_fixture_log(&mount_test), "still waiting for its image"));
 }
 
 /* The connection stays, for what was written: the read is answered, not cut off. */
@@ -270,14 +254,14 @@ static void reads_of_writable_files_come_back_at_the_end(void **state)
 	int fd;
 
 	(void)state;
-	assert_int_equal(mount_fixture_start(&fixture, &plan), 0);
-	snprintf(path, sizeof(path), "%s/work.raw", fixture.mnt);
+	assert_int_equal(mount_fixture_start(&mount_test, &plan), 0);
+	snprintf(path, sizeof(path), "%s/work.raw", mount_test.mnt);
 	stuck.path = path;
 	fd = open_file(path);
 	assert_int_equal(posix_fadvise(fd, 0, 0, POSIX_FADV_RANDOM), 0);
 	assert_int_equal(difference(fd, 0), 0);
 	begin_read(&stuck);
-	fixture.steer->flip = 1;
+	mount_test.steer->flip = 1;
 	withdraw(2);
 	wait_for(fd, 0, 1);
 	close(fd);
@@ -289,7 +273,7 @@ static void reads_of_writable_files_come_back_at_the_end(void **state)
 static void *read_on(void *arg)
 {
 	struct reader *r = arg;
-	int fd = open_file(fixture.disk);
+	int fd = open_file(mount_test.disk);
 
 	for (unsigned int i = 0; i < 300 && r->result == 0; i++) {
 		r->result = difference(fd, (r->off + i * MIB(1)) % MIB(16) / PAGE * PAGE);
@@ -304,7 +288,7 @@ static void a_storm_harms_nobody(void **state)
 
 	(void)state;
 	start(0);
-	fixture.steer->storm = true;
+	mount_test.steer->storm = true;
 	for (unsigned int i = 0; i < ARRAY_SIZE(readers); i++) {
 		readers[i].off = i * MIB(1) / 2;
 		assert_int_equal(pthread_create(&readers[i].thread, NULL, read_on, &readers[i]), 0);
@@ -319,17 +303,22 @@ static void a_storm_harms_nobody(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test_setup_teardown(what_was_withdrawn_is_read_anew, begin, end),
-		cmocka_unit_test_setup_teardown(each_file_has_its_own_pages, begin, end),
-		cmocka_unit_test_setup_teardown(layers_forget_before_the_kernel_does, begin, end),
 		cmocka_unit_test_setup_teardown(
-			what_was_withdrawn_before_the_mount_is_forgotten, begin, end),
-		cmocka_unit_test_setup_teardown(an_answer_from_before_does_not_stay, begin, end),
+			what_was_withdrawn_is_read_anew, mount_test_begin, mount_test_end),
 		cmocka_unit_test_setup_teardown(
-			the_mount_ends_while_pages_wait_for_a_read, begin, end),
+			each_file_has_its_own_pages, mount_test_begin, mount_test_end),
 		cmocka_unit_test_setup_teardown(
-			reads_of_writable_files_come_back_at_the_end, begin, end),
-		cmocka_unit_test_setup_teardown(a_storm_harms_nobody, begin, end),
+			layers_forget_before_the_kernel_does, mount_test_begin, mount_test_end),
+		cmocka_unit_test_setup_teardown(what_was_withdrawn_before_the_mount_is_forgotten,
+			mount_test_begin, mount_test_end),
+		cmocka_unit_test_setup_teardown(
+			an_answer_from_before_does_not_stay, mount_test_begin, mount_test_end),
+		cmocka_unit_test_setup_teardown(the_mount_ends_while_pages_wait_for_a_read,
+			mount_test_begin, mount_test_end),
+		cmocka_unit_test_setup_teardown(reads_of_writable_files_come_back_at_the_end,
+			mount_test_begin, mount_test_end),
+		cmocka_unit_test_setup_teardown(
+			a_storm_harms_nobody, mount_test_begin, mount_test_end),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -13,7 +13,7 @@
 
 #include "core/bytes.h"
 #include "core/rw.h"
-#include "tests/unit/mount_fixture.h"
+#include "tests/unit/mount_test.h"
 
 #define PAGE 4096U
 
@@ -29,37 +29,9 @@
 #define SANITIZED false
 #endif
 
-static struct mount_fixture fixture;
-
-static int begin(void **state)
-{
-	(void)state;
-	mount_fixture_begin(&fixture);
-	return 0;
-}
-
-static int end(void **state)
-{
-	(void)state;
-	mount_fixture_end(&fixture);
-	return 0;
-}
-
-static void start(const struct mount_plan *plan)
-{
-	assert_int_equal(mount_fixture_start(&fixture, plan), 0);
-}
-
-static void start_plain(void)
-{
-	const struct mount_plan plan = { 0 };
-
-	start(&plan);
-}
-
 static int open_disk(int flags)
 {
-	int fd = open(fixture.disk, flags | O_CLOEXEC);
+	int fd = open(mount_test.disk, flags | O_CLOEXEC);
 
 	assert_true(fd >= 0);
 	return fd;
@@ -69,13 +41,13 @@ static void stop(void)
 {
 	int r;
 
-	assert_int_equal(kill(fixture.pid, SIGTERM), 0);
-	r = mount_fixture_wait(&fixture, 30);
+	assert_int_equal(kill(mount_test.pid, SIGTERM), 0);
+	r = mount_fixture_wait(&mount_test, 30);
 	if (r != 0) {
-		print_error("%s", mount_fixture_log(&fixture));
+		print_error("%s", mount_fixture_log(&mount_test));
 	}
 	assert_int_equal(r, 0);
-	assert_false(mount_fixture_mounted(fixture.mnt));
+	assert_false(mount_fixture_mounted(mount_test.mnt));
 }
 
 static void check_read(int fd, uint64_t off, size_t len)
@@ -97,7 +69,7 @@ struct reader {
 static void *read_around(void *arg)
 {
 	struct reader *r = arg;
-	int fd = open(fixture.disk, O_RDONLY | O_CLOEXEC);
+	int fd = open(mount_test.disk, O_RDONLY | O_CLOEXEC);
 	static const size_t most = 200000;
 	uint8_t *buf = malloc(most);
 
@@ -123,7 +95,7 @@ static void many_readers_at_once_read_right(void **state)
 	struct reader readers[24];
 
 	(void)state;
-	start_plain();
+	mount_test_start_plain();
 	for (unsigned int i = 0; i < ARRAY_SIZE(readers); i++) {
 		readers[i].seed = i;
 		assert_int_equal(
@@ -139,7 +111,7 @@ static void many_readers_at_once_read_right(void **state)
 static void *read_one_page(void *arg)
 {
 	const uint64_t *off = arg;
-	int fd = open(fixture.disk, O_RDONLY | O_DIRECT | O_CLOEXEC);
+	int fd = open(mount_test.disk, O_RDONLY | O_DIRECT | O_CLOEXEC);
 	uint8_t *buf = NULL;
 	bool right = fd >= 0 && posix_memalign((void **)&buf, PAGE, PAGE) == 0 &&
 		     pread(fd, buf, PAGE, (off_t)*off) == PAGE &&
@@ -160,20 +132,20 @@ static void a_read_that_waits_holds_up_nobody_else(void **state)
 	int fd;
 
 	(void)state;
-	fixture.steer->gate_from = MIB(8);
-	fixture.steer->gate_closed = true;
-	start_plain();
+	mount_test.steer->gate_from = MIB(8);
+	mount_test.steer->gate_closed = true;
+	mount_test_start_plain();
 	for (unsigned int i = 0; i < ARRAY_SIZE(offs); i++) {
 		offs[i] = MIB(8) + i * (uint64_t)PAGE;
 		assert_int_equal(pthread_create(&threads[i], NULL, read_one_page, &offs[i]), 0);
 	}
-	while (fixture.steer->waiting < ARRAY_SIZE(offs)) {
+	while (mount_test.steer->waiting < ARRAY_SIZE(offs)) {
 		usleep(1000);
 	}
 	fd = open_disk(O_RDONLY);
 	check_read(fd, 0, MIB(4));
 	close(fd);
-	fixture.steer->gate_closed = false;
+	mount_test.steer->gate_closed = false;
 	for (unsigned int i = 0; i < ARRAY_SIZE(offs); i++) {
 		pthread_join(threads[i], &right);
 		assert_non_null(right);
@@ -184,7 +156,7 @@ static void a_read_that_waits_holds_up_nobody_else(void **state)
 static void *read_a_mebibyte(void *arg)
 {
 	const uint64_t *off = arg;
-	int fd = open(fixture.disk, O_RDONLY | O_DIRECT | O_CLOEXEC);
+	int fd = open(mount_test.disk, O_RDONLY | O_DIRECT | O_CLOEXEC);
 	uint8_t *buf = NULL;
 	bool right = fd >= 0 && posix_memalign((void **)&buf, PAGE, MIB(1)) == 0 &&
 		     pread(fd, buf, MIB(1), (off_t)*off) == MIB(1) &&
@@ -205,17 +177,17 @@ static void large_reads_that_wait_leave_memory_for_small_ones(void **state)
 	void *right;
 
 	(void)state;
-	fixture.steer->gate_from = MIB(8);
-	fixture.steer->gate_closed = true;
-	start_plain();
+	mount_test.steer->gate_from = MIB(8);
+	mount_test.steer->gate_closed = true;
+	mount_test_start_plain();
 	for (unsigned int i = 0; i < ARRAY_SIZE(threads); i++) {
 		assert_int_equal(pthread_create(&threads[i], NULL, read_a_mebibyte, &off), 0);
 	}
-	while (fixture.steer->waiting < 32) {
+	while (mount_test.steer->waiting < 32) {
 		usleep(1000);
 	}
 	assert_ptr_equal(read_one_page(&page), &page);
-	fixture.steer->gate_closed = false;
+	mount_test.steer->gate_closed = false;
 	for (unsigned int i = 0; i < ARRAY_SIZE(threads); i++) {
 		pthread_join(threads[i], &right);
 		assert_non_null(right);
@@ -232,7 +204,7 @@ static unsigned long peak_memory(void)
 	size_t len;
 	unsigned long kib;
 
-	snprintf(path, sizeof(path), "/proc/%d/status", (int)fixture.pid);
+	snprintf(path, sizeof(path), "/proc/%d/status", (int)mount_test.pid);
 	assert_int_equal(rw_read_file(path, 65536, &text, &len, NULL), 0);
 	line = strstr(text, "VmHWM:");
 	assert_non_null(line);
@@ -243,7 +215,7 @@ static unsigned long peak_memory(void)
 
 static void *read_big(void *arg)
 {
-	int fd = open(fixture.disk, O_RDONLY | O_DIRECT | O_CLOEXEC);
+	int fd = open(mount_test.disk, O_RDONLY | O_DIRECT | O_CLOEXEC);
 	uint8_t *buf = NULL;
 	uintptr_t right = fd >= 0 && posix_memalign((void **)&buf, PAGE, MIB(1)) == 0;
 
@@ -268,10 +240,10 @@ static void big_reads_at_once_take_bounded_memory(void **state)
 	/* What is allocated and not touched counts only where somebody fills it (MALLOC_PERTURB_):
 	 * the room for a large request, of as many workers as there happen to be. */
 	mallopt(M_PERTURB, 0);
-	start_plain();
+	mount_test_start_plain();
 	before = peak_memory();
 	for (size_t i = 0; i < ARRAY_SIZE(threads); i++) {
-		assert_int_equal(pthread_create(&threads[i], NULL, read_big, &fixture), 0);
+		assert_int_equal(pthread_create(&threads[i], NULL, read_big, &mount_test), 0);
 	}
 	for (size_t i = 0; i < ARRAY_SIZE(threads); i++) {
 		pthread_join(threads[i], &right);
@@ -282,7 +254,7 @@ static void big_reads_at_once_take_bounded_memory(void **state)
 	stop();
 }
 
-#define MOUNTED(t) cmocka_unit_test_setup_teardown(t, begin, end)
+#define MOUNTED(t) cmocka_unit_test_setup_teardown(t, mount_test_begin, mount_test_end)
 
 int main(void)
 {
