@@ -13,6 +13,7 @@
 #include "core/cleanup.h"
 #include "tests/unit/cache_check.h"
 #include "tests/unit/cache_dir.h"
+#include "tests/unit/patience.h"
 
 static void it_completes_itself_and_needs_nobody_then(void **state)
 {
@@ -112,9 +113,8 @@ static void what_came_unread_begins_no_completion(void **state)
 	bed_dir(state, "other", dir);
 	b = bed_make(dir, &serve);
 	assert_int_equal(cache_image_trace(b.img, rec.data, rec.len, NULL), 0);
-	while (bed_reported(&b, "present_bytes") < count * CACHE_GRANULE) {
-		usleep(1000);
-	}
+	WAIT_WHILE(
+		bed_reported(&b, "present_bytes") < count * CACHE_GRANULE, "bytes to be present");
 	usleep(50000);
 	assert_true(bed_completion_is(&b, "idle"));
 	bed_boot(&b, count);
@@ -161,9 +161,7 @@ static void what_is_here_of_an_image_is_no_room_for_its_rest(void **state)
 	for (uint64_t off = 0; off < MIB(48); off += MIB(1)) {
 		bed_read(&b, off, MIB(1));
 	}
-	while (bed_reported(&b, "present_bytes") < MIB(48)) {
-		usleep(1000);
-	}
+	WAIT_WHILE(bed_reported(&b, "present_bytes") < MIB(48), "bytes to be present");
 	assert_int_equal(cache_image_serve(b.img, &bed_all_of_it, NULL), 0);
 	assert_true(bed_completion_is(&b, "off"));
 	bed_unmake(&b);
@@ -180,9 +178,7 @@ static struct image *occupy(const struct bed *b, uint64_t size)
 	for (uint64_t off = 0; off < size; off += MIB(1)) {
 		cache_check_read(img, BED_SEED + 1, off, MIB(1));
 	}
-	while (cache_check_count(img, "present_bytes") < size) {
-		usleep(1000);
-	}
+	WAIT_WHILE(cache_check_count(img, "present_bytes") < size, "bytes to be present");
 	return img;
 }
 
@@ -199,10 +195,9 @@ static void completion_ends_where_what_comes_makes_go_what_came(void **state)
 	b = bed_make_as(&opts, BED_ID, NULL);
 	stays = occupy(&b, MIB(40));
 	assert_int_equal(cache_image_serve(b.img, &bed_all_of_it, NULL), 0);
-	while (!bed_completion_is(&b, "no room")) {
-		assert_true(b.fake->bytes <= 4 * BED_SIZE);
-		usleep(1000);
-	}
+	WAIT_WHILE(!bed_completion_is(&b, "no room") && b.fake->bytes <= 4 * BED_SIZE,
+		"completion to be no room");
+	assert_true(b.fake->bytes <= 4 * BED_SIZE);
 	/* Readers are served as before. */
 	bed_read(&b, BED_SIZE - MIB(1), MIB(1));
 	cache_check_read(stays, BED_SEED + 1, 0, MIB(1));
@@ -221,13 +216,9 @@ static void completion_waits_while_a_reader_does(void **state)
 	b.fake->gate_closed = true;
 	r = (struct bed_reader){ .bed = &b, .off = MIB(30) };
 	pthread_create(&r.thread, NULL, bed_read_main, &r);
-	while (b.fake->now == 0) {
-		usleep(1000);
-	}
+	WAIT_WHILE(b.fake->now == 0, "a transfer to be under way");
 	assert_int_equal(cache_image_serve(b.img, &bed_all_of_it, NULL), 0);
-	while (!bed_completion_is(&b, "running")) {
-		usleep(1000);
-	}
+	WAIT_WHILE(!bed_completion_is(&b, "running"), "completion to be running");
 	usleep(200000);
 	assert_int_equal(b.fake->now, 1);
 	b.fake->gate_closed = false;
@@ -248,6 +239,7 @@ static void completion_keeps_to_its_rate(void **state)
 {
 	struct cache_serve_opts serve = bed_all_of_it;
 	double began = now_s();
+	struct patience p;
 	uint64_t got;
 	double most;
 	struct bed b;
@@ -256,11 +248,12 @@ static void completion_keeps_to_its_rate(void **state)
 	bed_dir(state, "c", dir);
 	serve.rate = MIB(16);
 	b = bed_make(dir, &serve);
+	p = patience_begin("the first 12 MiB");
 	do {
 		got = bed_reported(&b, "bytes_completed");
 		most = (now_s() - began) * (double)serve.rate * 1.05 + (double)serve.rate / 8;
 		assert_true((double)got <= most);
-		usleep(5000);
+		patience_sleep(&p);
 	} while (got < MIB(12));
 	bed_unmake(&b);
 }
@@ -318,18 +311,14 @@ static void a_complete_image_is_verified_once(void **state)
 	serve.ctx = &c;
 	for (int i = 0; i < 2; i++) {
 		b = bed_make(dir, &serve);
-		while (bed_reported(&b, "verified") == UINT64_MAX) {
-			usleep(1000);
-		}
+		WAIT_WHILE(bed_reported(&b, "verified") == UINT64_MAX, "a verdict");
 		assert_int_equal(bed_reported(&b, "verified"), 1);
 		assert_int_equal(c.calls, 1);
 		bed_unmake(&b);
 	}
 	serve.digest = "sha256:34";
 	b = bed_make(dir, &serve);
-	while (bed_reported(&b, "verified") == UINT64_MAX) {
-		usleep(1000);
-	}
+	WAIT_WHILE(bed_reported(&b, "verified") == UINT64_MAX, "a verdict");
 	assert_int_equal(c.calls, 2);
 	bed_unmake(&b);
 }
@@ -356,9 +345,7 @@ static void wrong_bytes_are_refused_and_forgotten(void **state)
 	b = bed_make(dir, NULL);
 	image_listen(b.img, on_withdrawn, &told);
 	assert_int_equal(cache_image_serve(b.img, &serve, NULL), 0);
-	while (told == 0) {
-		usleep(1000);
-	}
+	WAIT_WHILE(told == 0, "the listener to be told");
 	assert_int_equal(bed_reported(&b, "verified"), 0);
 	assert_int_equal(image_read_at(b.img, &byte, 1, 0, NULL), -EBADMSG);
 	image_close(b.img);
@@ -376,9 +363,8 @@ static void read_all(const struct bed *b)
 /* Until the whole was verified so often. */
 static void wait_until_checked(const struct bed *b, const struct check *c, unsigned int calls)
 {
-	while (c->calls < calls || bed_reported(b, "verified") == UINT64_MAX) {
-		usleep(1000);
-	}
+	WAIT_WHILE(c->calls < calls || bed_reported(b, "verified") == UINT64_MAX,
+		"the whole to be verified");
 	assert_int_equal(c->calls, calls);
 }
 
@@ -399,9 +385,7 @@ static void what_was_fetched_again_is_verified_again(void **state)
 	serve.ctx = &c;
 	b = bed_make(dir, &serve);
 	wait_until_checked(&b, &c, 1);
-	while (image_lend_file(b.img, &fd) == -EAGAIN) {
-		usleep(1000);
-	}
+	WAIT_WHILE(image_lend_file(b.img, &fd) == -EAGAIN, "the file to be lent");
 	image_return_file(b.img);
 	assert_int_equal(cache_prune(b.cache, MIB(24), &freed, NULL), 0);
 	assert_int_equal(bed_reported(&b, "verified"), UINT64_MAX);
@@ -479,9 +463,7 @@ static void what_is_evicted_meanwhile_was_not_verified(void **state)
 	serve.verify = check_and_evict;
 	serve.ctx = &v;
 	b = bed_make(dir, &serve);
-	while (!v.was_here) {
-		usleep(1000);
-	}
+	WAIT_WHILE(!v.was_here, "the verifier");
 	bed_unmake(&b); /* waits for the thread that verifies */
 	assert_false(cache_check_verdict(dir));
 }
@@ -532,9 +514,7 @@ static void what_others_fetched_meanwhile_is_verified_again(void **state)
 	serve.verify = check_and_refetch;
 	serve.ctx = &v;
 	b = bed_make(dir, &serve);
-	while (bed_reported(&b, "verified") == UINT64_MAX) {
-		usleep(1000);
-	}
+	WAIT_WHILE(bed_reported(&b, "verified") == UINT64_MAX, "a verdict");
 	assert_int_equal(bed_reported(&b, "verified"), 0);
 	bed_unmake(&b);
 }
@@ -569,15 +549,11 @@ static void what_was_verified_stays_when_others_fetch_it_too(void **state)
 	b = bed_make(dir, NULL);
 	b.fake->gate_closed = true;
 	assert_int_equal(cache_image_serve(b.img, &serve, NULL), 0);
-	while (b.fake->now == 0) {
-		usleep(1000);
-	}
+	WAIT_WHILE(b.fake->now == 0, "a transfer to be under way");
 	other = make_misled(dir);
 	r = (struct bed_reader){ .bed = &other, .off = 4096 };
 	pthread_create(&r.thread, NULL, bed_read_main, &r);
-	while (other.fake->now == 0) {
-		usleep(1000);
-	}
+	WAIT_WHILE(other.fake->now == 0, "a transfer to be under way");
 	b.fake->gate_closed = false;
 	wait_until_checked(&b, &c, 1);
 	other.fake->gate_closed = false;
@@ -599,18 +575,15 @@ static struct bed make_with_a_spill(const char *dir)
 	for (uint64_t off = 0; off < BED_SIZE - MIB(1); off += MIB(1)) {
 		bed_read(&b, off, MIB(1));
 	}
-	while (bed_reported(&b, "present_bytes") < BED_SIZE - MIB(1)) {
-		usleep(1000);
-	}
+	WAIT_WHILE(bed_reported(&b, "present_bytes") < BED_SIZE - MIB(1), "bytes to be present");
 	signal(SIGXFSZ, SIG_IGN);
 	getrlimit(RLIMIT_FSIZE, &before);
 	less = before;
 	less.rlim_cur = BED_SIZE - MIB(1);
 	setrlimit(RLIMIT_FSIZE, &less);
 	bed_read(&b, BED_SIZE - MIB(1), MIB(1));
-	while (bed_reported(&b, "bypassed") < MIB(1) / CACHE_GRANULE) {
-		usleep(1000);
-	}
+	WAIT_WHILE(bed_reported(&b, "bypassed") < MIB(1) / CACHE_GRANULE,
+		"what the disk does not take");
 	setrlimit(RLIMIT_FSIZE, &before);
 	return b;
 }

@@ -15,6 +15,7 @@
 #include "tests/unit/cache_check.h"
 #include "tests/unit/cache_dir.h"
 #include "tests/unit/fake_image.h"
+#include "tests/unit/patience.h"
 
 #define SIZE (MIB(8) + 99)
 #define SEED 11
@@ -50,16 +51,12 @@ static void check_in_order(struct image *img, uint64_t from, uint64_t end, size_
 
 static void wait_for_bytes(struct image *img, uint64_t bytes)
 {
-	while (cache_check_count(img, "present_bytes") < bytes) {
-		usleep(1000);
-	}
+	WAIT_WHILE(cache_check_count(img, "present_bytes") < bytes, "bytes to be present");
 }
 
 static void wait_until_idle(struct image *img)
 {
-	while (cache_check_count(img, "decoding") > 0) {
-		usleep(1000);
-	}
+	WAIT_WHILE(cache_check_count(img, "decoding") > 0, "the end of decoding");
 }
 
 static void reading_in_order_decodes_each_unit_once(void **state)
@@ -255,9 +252,7 @@ static void closing_stops_the_decoders(void **state)
 
 	f->gate_closed = true;
 	pthread_create(&reader, NULL, cache_check_last_byte, img);
-	while (f->now == 0) {
-		usleep(100);
-	}
+	WAIT_WHILE(f->now == 0, "a transfer to be under way");
 	image_interrupt(img);
 	pthread_join(reader, &failed);
 	assert_non_null(failed);
@@ -383,9 +378,8 @@ static void bytes_of_a_unit_that_is_corrupt_do_not_stay(void **state)
 		f->fail_code = -EBADMSG;
 		f->fail_after = ODD;
 		f->fail_next = 1;
-		while (image_read_at(img, &byte, 1, 2 * ODD - 1, &e) == 0) {
-			usleep(1000); /* it came by before the end did */
-		}
+		/* it came by before the end did */
+		WAIT_WHILE(image_read_at(img, &byte, 1, 2 * ODD - 1, &e) == 0, "a read that fails");
 		assert_int_equal(e.code, -EBADMSG);
 		assert_string_equal(e.text, "fake failure");
 		for (uint64_t off = ODD; off < 2 * ODD; off += 60000) {
@@ -430,9 +424,7 @@ static void bytes_of_a_unit_that_is_corrupt_are_withdrawn(void **state)
 	f->fail_after = ODD;
 	f->fail_next = 1;
 	(void)image_read_at(img, &byte, 1, 2 * ODD - 1, NULL);
-	while (told == 0) {
-		usleep(1000);
-	}
+	WAIT_WHILE(told == 0, "the listener to be told");
 	assert_int_equal(image_read_at(img, &byte, 1, ODD, &e), -EBADMSG);
 	/* Another daemon has it decoded, into the same directory. */
 	other = put_over(c, fake_image_units(SIZE, SEED, ODD, 0));

@@ -17,6 +17,7 @@
 #include "sources/oci_digest.h"
 #include "sources/source.h"
 #include "tests/unit/fake_image.h"
+#include "tests/unit/patience.h"
 
 #define SIZE MIB(3)
 
@@ -169,10 +170,7 @@ static const char *verdict(struct image *img)
 
 static void wait_for_verdict(struct image *img, const char *word)
 {
-	for (int i = 0; i < 3000 && strcmp(verdict(img), word) != 0; i++) {
-		usleep(10000);
-	}
-	assert_string_equal(verdict(img), word);
+	WAIT_WHILE(strcmp(verdict(img), word) != 0, word);
 }
 
 static void check_read(struct image *img)
@@ -318,9 +316,7 @@ static void wrong_bytes_are_withdrawn(void **state)
 	image_listen(img, on_withdrawn, &l);
 	assert_int_equal(image_read_at(img, &byte, 1, 0, NULL), 0);
 	cache->present = SIZE;
-	while (l.told == 0) {
-		usleep(1000);
-	}
+	WAIT_WHILE(l.told == 0, "the listener to be told");
 	assert_int_equal(image_read_at(img, &byte, 1, 0, NULL), -ENOKEY);
 	assert_int_equal(l.told, 1);
 	image_listen(img, NULL, NULL);

@@ -9,6 +9,7 @@
 #include "core/bytes.h"
 #include "core/report.h"
 #include "tests/unit/cache_check.h"
+#include "tests/unit/patience.h"
 
 const struct cache_serve_opts bed_trace_only = { .no_complete = true };
 const struct cache_serve_opts bed_all_of_it = { .complete = true, .delay_given = true };
@@ -70,19 +71,14 @@ bool bed_completion_is(const struct bed *b, const char *state)
 
 void bed_wait_until_done(const struct bed *b)
 {
-	while (!bed_completion_is(b, "done")) {
-		usleep(1000);
-	}
+	WAIT_WHILE(!bed_completion_is(b, "done"), "completion to be done");
 }
 
 void bed_wait_for_replay(const struct bed *b)
 {
-	while (bed_reported(b, "replaying")) {
-		usleep(1000);
-	}
-	while (bed_reported(b, "present_bytes") < bed_reported(b, "bytes_replayed")) {
-		usleep(1000);
-	}
+	WAIT_WHILE(bed_reported(b, "replaying"), "the end of the replay");
+	WAIT_WHILE(bed_reported(b, "present_bytes") < bed_reported(b, "bytes_replayed"),
+		"bytes to be present");
 }
 
 void bed_read(const struct bed *b, uint64_t off, size_t len)
@@ -110,9 +106,8 @@ struct bed_record bed_record(const char *dir, uint64_t count)
 	struct bed_record r;
 
 	bed_boot(&b, count);
-	while (bed_reported(&b, "present_bytes") < count * CACHE_GRANULE) {
-		usleep(1000);
-	}
+	WAIT_WHILE(
+		bed_reported(&b, "present_bytes") < count * CACHE_GRANULE, "bytes to be present");
 	image_close(b.img);
 	assert_int_equal(cache_trace_get(b.cache, "k", &r.data, &r.len, NULL), 0);
 	cache_close(b.cache);
