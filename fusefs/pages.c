@@ -77,6 +77,11 @@ static void drop(struct pages *p, struct page_file *f)
 	r = fuse_lowlevel_notify_inval_inode(p->session, ino, 0, 0);
 	log_debug("%s: what was read may be wrong, its pages are dropped: %s", f->volume->name,
 		r < 0 ? strerrordesc_np(-r) : "done");
+	if (f->volume->v.image->ops->write_at) {
+		log_warn("%s: bytes that were read of the image have turned out to be damaged, and "
+			 "what was written since may be made of them: begin a new overlay",
+			f->volume->name);
+	}
 }
 
 static void *pages_main(void *arg)

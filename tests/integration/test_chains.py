@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Formats in each other: disks in compressed streams, read, mounted, copied, kept and cut short."""
 
+import contextlib
 import errno
 import gzip
 import hashlib
@@ -484,6 +485,23 @@ def test_a_right_download_proves_nothing_of_a_damaged_one(lazydisk, bad, tmp, pa
         assert done.returncode == 4, done.stderr
         assert one_line(done.stderr)
         assert_boots_nowhere(target)
+
+
+def test_an_overlay_over_what_turns_out_damaged_is_told(lazydisk, bad, tmp):
+    noise = seeded_bytes(12 * MIB, "overlay")
+    data = bytearray(subprocess.run(PACKERS["xz"], input=noise, capture_output=True, check=True).stdout)
+    data[data.find(noise[3 * MIB:3 * MIB + 64])] ^= 1
+    go_on = threading.Event()
+    url = bad.file("/damaged.raw", bytes(data), faults=[faults.hold(2 * MIB, 10 * MIB, go_on)])
+    with lazydisk.mounted("--no-complete", "--overlay", f"{tmp}/o", url) as mount:
+        with open(mount.image(), "r+b", buffering=0) as f:
+            os.pwrite(f.fileno(), b"mine", 100)
+            assert_bytes(os.pread(f.fileno(), KIB, 0), noise[:100] + b"mine" + noise[104:KIB])
+            assert "overlay" not in mount.stderr()
+            go_on.set()
+            with contextlib.suppress(OSError):
+                os.pread(f.fileno(), MIB, 11 * MIB)
+            wait_for(lambda: "begin a new overlay" in mount.stderr(), 30 * slowness(), "the warning")
 
 
 @pytest.mark.parametrize("kind", ["raw", "qcow2"])
