@@ -432,9 +432,9 @@ static int cache_lend_file(struct image *img, int *ret_fd)
 	return lender_lend(&ci->lender, ret_fd);
 }
 
-static void cache_return_file(struct image *img)
+static void cache_return_file(struct image *img, bool closed)
 {
-	lender_return(&((struct cache_image *)img)->lender);
+	lender_return(&((struct cache_image *)img)->lender, closed);
 }
 
 static void cache_listen(struct image *img, image_withdrawn_fn *fn, void *ctx)

@@ -4,7 +4,8 @@
  * us. What we check at each read is then to be true of all of it, and to stay so: every granule was
  * seen right by this process, the zeros are zeros in the file too, what was written has reached the
  * disk (a write that the disk loses would be noticed here, but not there), and nobody evicts: the
- * map is guarded as long as the file is lent.
+ * map is guarded as long as the file is lent, and the file marked for as long as somebody may read
+ * it (see lent.h).
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -12,12 +13,15 @@
 #include <unistd.h>
 
 #include "cache/disk_object.h"
+#include "cache/lent.h"
 #include "core/bytes.h"
 #include "core/cleanup.h"
 #include "core/rw.h"
 
 /* The file is compared in pieces of this size. */
 #define PIECE CACHE_GRANULE
+/* The kernel says that a file is closed a moment before it lets go of it. */
+#define SETTLE_MS 5
 
 static bool is_whole(const struct disk *d)
 {
@@ -82,6 +86,12 @@ static bool prove(struct disk *d)
 	       (uint64_t)st.st_size == d->object.size && zeros_are_zeros(d) && !d->kept.doubted;
 }
 
+static void drop_guard(struct disk *d)
+{
+	close(d->guard);
+	d->guard = -1;
+}
+
 int disk_lend(struct object *o, bool may_wait, int *ret_fd)
 {
 	struct disk *d = (struct disk *)o;
@@ -96,18 +106,20 @@ int disk_lend(struct object *o, bool may_wait, int *ret_fd)
 	if (is_whole(d) && may_wait && d->proven != now && prove(d)) {
 		d->proven = now;
 	}
-	if (!is_whole(d) || d->proven != now) {
-		disk_unlend(o);
+	if (!is_whole(d) || d->proven != now || (!may_wait && lent_mark(d->where.fd) < 0)) {
+		drop_guard(d);
 		return -EAGAIN;
 	}
 	*ret_fd = d->data;
 	return 0;
 }
 
-void disk_unlend(struct object *o)
+void disk_unlend(struct object *o, bool closed)
 {
 	struct disk *d = (struct disk *)o;
 
-	close(d->guard);
-	d->guard = -1;
+	if (closed) {
+		lent_settle(d->where.fd, d->data, SETTLE_MS);
+	}
+	drop_guard(d);
 }

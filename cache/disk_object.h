@@ -25,7 +25,7 @@ extern const struct object_ops disk_ops;
 
 /* Those of disk_ops that lend the file. One call at a time. */
 int disk_lend(struct object *o, bool may_wait, int *ret_fd);
-void disk_unlend(struct object *o);
+void disk_unlend(struct object *o, bool closed);
 
 /* Frees what was opened so far; durably if @sync. */
 void disk_free(struct disk *d, bool sync);

@@ -11,6 +11,7 @@
 
 #include "cache/blobdir.h"
 #include "cache/disk_object.h"
+#include "cache/lent.h"
 #include "core/bytes.h"
 #include "core/cleanup.h"
 
@@ -29,18 +30,29 @@ static int open_data(struct disk *d, bool create, struct err *e)
 	return 0;
 }
 
+/* The file may have been lent: whoever still reads it is to see nothing of what comes. First goes
+ * the file, and then the mark that tells others to spare it. */
+static int unlink_data(struct disk *d, struct err *e)
+{
+	if (unlinkat(d->where.fd, "data", 0) < 0 && errno != ENOENT) {
+		return err_sys(e, errno, "cache data: unlink");
+	}
+	lent_unmark(d->where.fd);
+	return 0;
+}
+
 static int reset_data(struct disk *d, struct err *e)
 {
 	int flags;
 	int r;
 
 	d->map.readonly = false;
-	r = open_data(d, true, e);
+	r = unlink_data(d, e);
+	if (r == 0) {
+		r = open_data(d, true, e);
+	}
 	if (r < 0) {
 		return r;
-	}
-	if (ftruncate(d->data, 0) < 0) {
-		return err_sys(e, errno, "cache data: truncate");
 	}
 	if (ioctl(d->data, FS_IOC_GETFLAGS, &flags) == 0) {
 		flags |= FS_NOCOW_FL; /* random writes and holes: copy-on-write only fragments */
@@ -94,7 +106,8 @@ static bool become_exclusive(struct disk *d)
 	return false;
 }
 
-/* Makes what is there @want->size bytes long. What goes wrong shows when it is opened. */
+/* Makes what is there @want->size bytes long, unless somebody may be reading it. What goes wrong
+ * shows when it is opened. */
 static void resize(struct disk *d, const struct store_meta *want)
 {
 	struct store_meta have;
@@ -104,7 +117,7 @@ static void resize(struct disk *d, const struct store_meta *want)
 		return;
 	}
 	if (strcmp(have.key, want->key) == 0 && strcmp(have.id, want->id) == 0 &&
-		have.size != want->size && become_exclusive(d)) {
+		have.size != want->size && become_exclusive(d) && !lent_is_marked(d->where.fd)) {
 		data = openat(d->where.fd, "data", O_RDWR | O_CLOEXEC | O_NOFOLLOW);
 		if (data >= 0 &&
 			map_resize(d->where.fd, "map", have.size, want->size, have.gen, NULL) ==
@@ -144,6 +157,9 @@ static bool resume(struct disk *d, const struct store_meta *want, bool readonly)
 static int attach(struct disk *d, const struct store_meta *want, unsigned int flags, bool readonly,
 	struct err *e)
 {
+	if (d->where.exclusive) {
+		lent_settle_unused(d->where.fd);
+	}
 	if ((flags & DISK_RESIZE) && !readonly) {
 		resize(d, want);
 	}

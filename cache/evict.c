@@ -14,6 +14,7 @@
 #include "cache/bits.h"
 #include "cache/blobdir.h"
 #include "cache/cache.h"
+#include "cache/lent.h"
 #include "cache/map.h"
 #include "cache/trace.h"
 #include "core/bytes.h"
@@ -184,7 +185,7 @@ static uint64_t evict_segment(struct victim *v, uint64_t seg)
 	}
 	/* Who pins it looks at the verdict then: either we see the pin, or they see no verdict. */
 	blobdir_unverify(v->object->fd);
-	if (store_object_is_pinned(v->object)) {
+	if (store_object_is_pinned(v->object) || lent_is_marked(v->object->fd)) {
 		map_unlock(&v->map, first, count);
 		return 0;
 	}
@@ -275,17 +276,23 @@ static uint64_t evict_object(struct store *s, struct candidate *item, uint64_t n
 	struct store_object o;
 	struct victim v = { .item = item, .hooks = hooks, .object = &o, .data = -1 };
 	uint64_t freed;
+	bool lent;
 
 	if (item->used == 0 || store_object_open(s, item->hash, false, &o, NULL) < 0) {
 		return 0;
 	}
-	if (o.exclusive && item->used <= need) {
+	if (o.exclusive) {
+		lent_settle_unused(o.fd);
+	}
+	lent = lent_is_marked(o.fd);
+	/* While somebody reads a file, deleting it gives nothing back: last of all. */
+	if (o.exclusive && (lent ? !spare : item->used <= need)) {
 		freed = item->used;
 		item->used = 0;
 		return store_object_delete(s, &o, NULL) < 0 ? 0 : freed;
 	}
 	store_object_share(&o);
-	freed = store_object_is_pinned(&o) ? 0 : shrink(&v, need, spare);
+	freed = lent || store_object_is_pinned(&o) ? 0 : shrink(&v, need, spare);
 	item->used -= min_u64(freed, item->used);
 	store_object_close(&o);
 	return freed;

@@ -2,7 +2,8 @@
 /*
  * Making room in a cache directory: whole objects that nobody has open, least recently used first,
  * or segments of objects where that is enough or somebody has them open. Safe against readers and
- * writers in all processes: see map.h.
+ * writers in all processes: see map.h. Files that somebody reads past us (see lent.h) go last, as a
+ * whole, and not while the object is open.
  */
 #ifndef CACHE_EVICT_H
 #define CACHE_EVICT_H

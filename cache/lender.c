@@ -25,7 +25,7 @@ static void make_proof(struct work *w)
 	int r = l->object->ops->lend(l->object, true, &fd);
 
 	if (r == 0) {
-		l->object->ops->unlend(l->object);
+		l->object->ops->unlend(l->object, true);
 	}
 	LOCK_SCOPE(&l->lock);
 	l->proven = r == 0;
@@ -69,12 +69,12 @@ int lender_lend(struct lender *l, int *ret_fd)
 	return -EAGAIN;
 }
 
-void lender_return(struct lender *l)
+void lender_return(struct lender *l, bool closed)
 {
 	LOCK_SCOPE(&l->lock);
 
 	assert(l->lent);
-	l->object->ops->unlend(l->object);
+	l->object->ops->unlend(l->object, closed);
 	l->lent = false;
 }
 

@@ -32,7 +32,7 @@ void lender_fini(struct lender *l);
 
 /* As lend_file and return_file of struct image_ops. */
 int lender_lend(struct lender *l, int *ret_fd);
-void lender_return(struct lender *l);
+void lender_return(struct lender *l, bool closed);
 
 bool lender_has_lent(struct lender *l);
 

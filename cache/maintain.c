@@ -10,6 +10,7 @@
 #include "cache/cache.h"
 #include "cache/evict.h"
 #include "cache/face.h"
+#include "cache/lent.h"
 #include "cache/map.h"
 #include "core/bytes.h"
 #include "core/cleanup.h"
@@ -246,7 +247,8 @@ static void free_leaked(struct checkup *k, struct patient *p, uint64_t g)
 		return; /* somebody is filling it */
 	}
 	slot = map_get(&p->map, g);
-	if ((slot == 0 || slot == map_zero(&p->map, g)) && fstat(p->data, &before) == 0 &&
+	if ((slot == 0 || slot == map_zero(&p->map, g)) && !lent_is_marked(p->dir) &&
+		fstat(p->data, &before) == 0 &&
 		fallocate(p->data, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
 			(off_t)(g * CACHE_GRANULE), CACHE_GRANULE) == 0 &&
 		fstat(p->data, &after) == 0 && after.st_blocks < before.st_blocks) {
@@ -309,6 +311,9 @@ static int verify_one(void *ctx, const char *hash)
 
 	if (store_object_open(k->store, hash, false, &o, NULL) < 0) {
 		return 0;
+	}
+	if (o.exclusive) {
+		lent_settle_unused(o.fd);
 	}
 	store_object_share(&o); /* checking takes long, and others may want it */
 	k->result.objects++;

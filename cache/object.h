@@ -49,9 +49,10 @@ struct object_ops {
 	uint64_t (*generation)(struct object *o);
 
 	/* Lends the file that the granules are in, see struct image_ops; NULL: there is none. The
-	 * first call may take as long as a flush of all of it: @may_wait. */
+	 * first call may take as long as a flush of all of it: @may_wait. That one finds out only:
+	 * its descriptor is handed to nobody. @closed: see return_file there. */
 	int (*lend)(struct object *o, bool may_wait, int *ret_fd);
-	void (*unlend)(struct object *o);
+	void (*unlend)(struct object *o, bool closed);
 
 	/* Nothing of it is evicted while it is open. NULL: it cannot be promised. */
 	void (*pin)(struct object *o);

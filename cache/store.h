@@ -9,6 +9,7 @@
  *                       empty or delete it; byte 1 shared while it must not lose granules
  *     meta              text: key, id, size, generation; a checksum line last
  *     map, data         see map.h; data is sparse and as large as the image
+ *     lent              empty, see lent.h: somebody may be reading data without us
  *     use               empty; its mtime is the object's last use
  *     blob.*            small records
  */

@@ -372,10 +372,10 @@ int image_lend_file(struct image *img, int *ret_fd)
 	return img->ops->lend_file ? img->ops->lend_file(img, ret_fd) : -EOPNOTSUPP;
 }
 
-void image_return_file(struct image *img)
+void image_return_file(struct image *img, bool closed)
 {
 	assert(img->ops->return_file);
-	img->ops->return_file(img);
+	img->ops->return_file(img, closed);
 }
 
 void image_report(struct image *img, struct report *r)

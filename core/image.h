@@ -132,11 +132,15 @@ struct image_ops {
 	int (*flush)(struct image *img, struct err *e);
 
 	/* Lends a descriptor of a file that holds exactly the bytes of the image, its size
-	 * included, and will until return_file(): readers may go past all layers. Not while it is
-	 * lent already, nor while some of the bytes may yet be withdrawn. -EAGAIN: not now, but
-	 * asking again later makes sense. Returns soon. NULL: never. */
+	 * included: readers may go past all layers. It will for as long as somebody has the file
+	 * open or mapped, beyond return_file() and the end of this process. Not while it is lent
+	 * already, nor while some of the bytes may yet be withdrawn. -EAGAIN: not now, but asking
+	 * again later makes sense. Returns soon. NULL: never.
+	 *
+	 * return_file: no more readers will be sent there. @closed: those who were have opened it
+	 * by now, or never will, and may have closed it again; false: that is not known. */
 	int (*lend_file)(struct image *img, int *ret_fd);
-	void (*return_file)(struct image *img);
+	void (*return_file)(struct image *img, bool closed);
 
 	/* Adds this layer's facts and counters to @r, with report_u64() and friends. NULL: none. */
 	void (*report)(struct image *img, struct report *r);
@@ -277,7 +281,7 @@ bool image_writable(const struct image *img);
 /* *ret_fd is the image's; it is closed by image_return_file() at the latest. -EOPNOTSUPP: this
  * image has no such file. */
 int image_lend_file(struct image *img, int *ret_fd);
-void image_return_file(struct image *img);
+void image_return_file(struct image *img, bool closed);
 
 /* Reports of the whole chain, from the top down. */
 void image_report(struct image *img, struct report *r);

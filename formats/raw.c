@@ -61,9 +61,9 @@ static int raw_lend_file(struct image *img, int *ret_fd)
 	return image_lend_file(img->below, ret_fd);
 }
 
-static void raw_return_file(struct image *img)
+static void raw_return_file(struct image *img, bool closed)
 {
-	image_return_file(img->below);
+	image_return_file(img->below, closed);
 }
 
 static void raw_destroy(struct image *img)

@@ -140,7 +140,7 @@ static bool register_file(struct passthrough *p, struct passthrough_file *f, str
 	log_debug("no passthrough: %s", strerrordesc_np(errno));
 	/* It is the kernel or the filesystem of the cache that refuses: it would again. */
 	p->possible = false;
-	image_return_file(image);
+	image_return_file(image, true);
 	return false;
 }
 
@@ -149,7 +149,7 @@ static void unregister_file(struct passthrough *p, struct passthrough_file *f, s
 	uint32_t id = (uint32_t)f->backing_id;
 
 	(void)ioctl(p->device, BACKING_CLOSE, &id);
-	image_return_file(image);
+	image_return_file(image, true);
 }
 
 /* Counts one open more and says how it is to be. */
@@ -209,6 +209,7 @@ void passthrough_forget(struct passthrough_file *f, struct image *image)
 
 	if (f->passed > 0) {
 		f->passed = 0;
-		image_return_file(image);
+		/* An open that was answered may still be on its way to the file. */
+		image_return_file(image, false);
 	}
 }

@@ -13,7 +13,8 @@
  * lies on no stacked filesystem (overlayfs). Where that is not so, opens are as ever.
  *
  * What is passed through cannot be called back while it is open, so only what can no more turn out
- * to be wrong is lent: see lend_file in core/image.h.
+ * to be wrong is lent: see lend_file in core/image.h. It is read on when the daemon is gone, and
+ * where it is mapped, after the kernel has said that it is closed.
  */
 #ifndef FUSEFS_PASSTHROUGH_H
 #define FUSEFS_PASSTHROUGH_H

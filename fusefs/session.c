@@ -318,7 +318,8 @@ static void unmount(const struct fusefs *fs)
 		return;
 	}
 	if (kmount_unmount(fs->mountpoint, true, &e) == 0) {
-		log_warn("%s was in use and is detached: whoever has files of it open gets errors",
+		log_warn("%s was in use and is detached: whoever has files of it open gets errors, "
+			 "or goes on reading those that are read past the daemon",
 			fs->mountpoint);
 	} else {
 		log_warn("%s", e.text);

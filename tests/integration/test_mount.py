@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """A remote image, mounted: its bytes, its holes, its attributes, and who can use it."""
 
+import ctypes
 import json
 import mmap
 import os
@@ -462,6 +463,11 @@ def test_direct_reads_of_odd_places_are_right(lazydisk, nginx, images):
 
 # passthrough
 
+needs_passthrough = pytest.mark.skipif(
+    tuple(map(int, os.uname().release.split(".")[:2])) < (6, 9),
+    reason="FUSE passthrough came with Linux 6.9")
+
+
 def lent(mount):
     return mount.layer("cache")["lent"]
 
@@ -481,8 +487,7 @@ def opened_lent(mount, path):
     return held[0]
 
 
-@pytest.mark.skipif(tuple(map(int, os.uname().release.split(".")[:2])) < (6, 9),
-                    reason="FUSE passthrough came with Linux 6.9")
+@needs_passthrough
 def test_a_whole_raw_image_is_read_past_the_daemon(lazydisk, nginx, images):
     with lazydisk.mounted(nginx.url(images.raw)) as mount:
         path = mount.image()
@@ -528,8 +533,7 @@ def test_a_decoded_image_has_no_file_to_lend(lazydisk, nginx, images):
             assert not lent(mount)
 
 
-@pytest.mark.skipif(tuple(map(int, os.uname().release.split(".")[:2])) < (6, 9),
-                    reason="FUSE passthrough came with Linux 6.9")
+@needs_passthrough
 def test_a_daemon_that_dies_leaves_lent_files_right(lazydisk, nginx, images):
     mount = lazydisk.start(nginx.url(images.raw))
     path = mount.image()
@@ -541,3 +545,88 @@ def test_a_daemon_that_dies_leaves_lent_files_right(lazydisk, nginx, images):
         os.close(fd)
     with lazydisk.mounted(nginx.url(images.raw)) as again:
         assert_same(again.image(), images.raw)
+
+
+class Mapping:
+    """The pages of a file, and nothing else of it: Python's own mmap keeps a descriptor, too."""
+
+    def __init__(self, fd):
+        self.size = os.fstat(fd).st_size
+        self.libc = ctypes.CDLL(None, use_errno=True)
+        self.libc.mmap.restype = ctypes.c_void_p
+        self.libc.mmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int, ctypes.c_int,
+                                   ctypes.c_int, ctypes.c_long]
+        self.libc.munmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t]
+        self.start = self.libc.mmap(None, self.size, mmap.PROT_READ, mmap.MAP_SHARED, fd, 0)
+        assert self.start != ctypes.c_void_p(-1).value, os.strerror(ctypes.get_errno())
+
+    def read(self):
+        return ctypes.string_at(self.start, self.size)
+
+    def close(self):
+        self.libc.munmap(self.start, self.size)
+
+
+def all_of(fd):
+    """What a descriptor reads, from the beginning."""
+    parts = []
+    while part := os.pread(fd, MIB, MIB * len(parts)):
+        parts.append(part)
+    return b"".join(parts)
+
+
+def content(path):
+    with open(path, "rb") as f:
+        return f.read()
+
+
+@needs_passthrough
+def test_a_mapping_of_a_closed_file_keeps_its_bytes(lazydisk, nginx, images):
+    with lazydisk.mounted(nginx.url(images.raw)) as mount:
+        path = mount.image()
+        assert_same(path, images.raw)
+        fd = opened_lent(mount, path)
+        mapping = Mapping(fd)
+        try:
+            os.close(fd)
+            wait_for(lambda: not lent(mount), 30, "the file to come back")
+            lazydisk.ok("cache", "prune", "--max-size", "1Mi")
+            assert_bytes(mapping.read(), content(images.raw))
+        finally:
+            mapping.close()
+
+
+@needs_passthrough
+@pytest.mark.parametrize("sig", [signal.SIGTERM, signal.SIGKILL])
+def test_a_lent_file_keeps_its_bytes_when_the_daemon_ends(lazydisk, nginx, images, sig):
+    mount = lazydisk.start(nginx.url(images.raw))
+    path = mount.image()
+    assert_same(path, images.raw)
+    fd = opened_lent(mount, path)
+    try:
+        mount.signal(sig)
+        mount.wait_end()
+        lazydisk.ok("cache", "prune", "--max-size", "1Mi")
+        assert_bytes(all_of(fd), content(images.raw))
+    finally:
+        os.close(fd)
+    mount.destroy()
+    with lazydisk.mounted(nginx.url(images.raw)) as again:
+        assert_same(again.image(), images.raw)
+
+
+@needs_passthrough
+def test_a_lent_file_never_becomes_another_version(lazydisk, bad):
+    old, new = os.urandom(8 * MIB), os.urandom(8 * MIB)
+    url = bad.file("/disk.raw", old, etag='"one"')
+    mount = lazydisk.start(url)
+    assert content(mount.image()) == old
+    fd = opened_lent(mount, mount.image())
+    try:
+        mount.crash()
+        bad.change("/disk.raw", data=new, etag='"two"')
+        with lazydisk.mounted(url) as again:
+            assert_bytes(content(again.image()), new)
+            assert_bytes(all_of(fd), old)
+    finally:
+        os.close(fd)

@@ -386,7 +386,7 @@ static void what_was_fetched_again_is_verified_again(void **state)
 	b = bed_make(dir, &serve);
 	wait_until_checked(&b, &c, 1);
 	WAIT_WHILE(image_lend_file(b.img, &fd) == -EAGAIN, "the file to be lent");
-	image_return_file(b.img);
+	image_return_file(b.img, true);
 	assert_int_equal(cache_prune(b.cache, MIB(24), &freed, NULL), 0);
 	assert_int_equal(bed_reported(&b, "verified"), UINT64_MAX);
 	assert_int_equal(image_lend_file(b.img, &fd), -EAGAIN);

@@ -106,9 +106,9 @@ static void a_whole_image_is_lent(void **state)
 	read_range(img, 0, SIZE);
 	assert_int_equal(lend(img, &fd, WAIT_MS), 0);
 	expect_bytes(fd);
-	image_return_file(img);
+	image_return_file(img, true);
 	assert_int_equal(lend(img, &fd, WAIT_MS), 0);
-	image_return_file(img);
+	image_return_file(img, true);
 	image_close(img);
 	cache_close(c);
 }
@@ -141,7 +141,7 @@ static void what_another_run_left_is_lent_when_it_was_seen(void **state)
 	read_range(img, 0, SIZE);
 	assert_int_equal(lend(img, &fd, WAIT_MS), 0);
 	expect_bytes(fd);
-	image_return_file(img);
+	image_return_file(img, true);
 	image_close(img);
 	cache_close(c);
 }
@@ -172,7 +172,7 @@ static void nothing_is_evicted_while_it_is_lent(void **state)
 	assert_int_equal(cache_prune(other, 0, &freed, NULL), 0);
 	assert_int_equal(cache_prune(c, 0, &freed, NULL), 0);
 	expect_bytes(fd);
-	image_return_file(img);
+	image_return_file(img, true);
 
 	assert_int_equal(cache_prune(other, 0, &freed, NULL), 0);
 	assert_true(freed > 0);
@@ -180,9 +180,142 @@ static void nothing_is_evicted_while_it_is_lent(void **state)
 	read_range(img, 0, SIZE);
 	assert_int_equal(lend(img, &fd, WAIT_MS), 0);
 	expect_bytes(fd);
-	image_return_file(img);
+	image_return_file(img, true);
 	image_close(img);
 	cache_close(other);
+	cache_close(c);
+}
+
+/* Opened anew, as the kernel does for who reads past us. */
+static int open_again(int fd)
+{
+	char path[64];
+	int again;
+
+	snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
+	again = open(path, O_RDONLY | O_CLOEXEC);
+	assert_true(again >= 0);
+	return again;
+}
+
+/* A reader of the file, which has been returned. */
+static int lend_to_reader(struct image *img, bool closed)
+{
+	int reader;
+	int fd;
+
+	read_range(img, 0, SIZE);
+	assert_int_equal(lend(img, &fd, WAIT_MS), 0);
+	reader = open_again(fd);
+	image_return_file(img, closed);
+	return reader;
+}
+
+static void what_is_read_after_its_return_is_not_evicted(void **state)
+{
+	struct cache *c = open_cache(*state);
+	struct cache *other = open_cache(*state);
+	struct image *img = open_image(c);
+	int reader = lend_to_reader(img, true);
+	uint64_t freed;
+
+	assert_int_equal(cache_prune(other, 0, &freed, NULL), 0);
+	assert_int_equal(freed, 0);
+	assert_int_equal(cache_prune(c, SIZE / 2, &freed, NULL), 0);
+	assert_int_equal(freed, 0);
+	expect_bytes(reader);
+	image_close(img);
+	cache_close(c);
+
+	/* Then as a whole. */
+	assert_int_equal(cache_prune(other, SIZE / 2, &freed, NULL), 0);
+	assert_true(freed >= SIZE);
+	expect_bytes(reader);
+	close(reader);
+	cache_close(other);
+}
+
+static void what_nobody_reads_any_more_is_evicted_in_part(void **state)
+{
+	struct cache *c = open_cache(*state);
+	struct cache *other = open_cache(*state);
+	struct image *img = open_image(c);
+	uint64_t freed;
+
+	close(lend_to_reader(img, false));
+	assert_int_equal(cache_prune(other, SIZE - MIB(1), &freed, NULL), 0);
+	assert_int_equal(freed, 0); /* somebody may be about to read */
+	image_close(img);
+	cache_close(c);
+	assert_int_equal(cache_prune(other, SIZE - MIB(1), &freed, NULL), 0);
+	assert_in_range(freed, 1, MIB(5));
+	cache_close(other);
+}
+
+/* So is it while it is open, once somebody has opened it anew. */
+static void what_is_opened_anew_is_evicted_in_part(void **state)
+{
+	struct cache *c = open_cache(*state);
+	struct image *img = open_image(c);
+	uint64_t freed;
+
+	close(lend_to_reader(img, false));
+	image_close(img);
+	img = open_image(c);
+	assert_int_equal(cache_prune(c, SIZE - MIB(1), &freed, NULL), 0);
+	assert_in_range(freed, 1, MIB(5));
+	read_range(img, 0, SIZE);
+	image_close(img);
+	cache_close(c);
+}
+
+static void another_version_is_not_read_in_its_place(void **state)
+{
+	CLEANUP_FREE uint8_t *data = malloc(SIZE);
+	CLEANUP_FREE uint8_t *buf = malloc(SIZE);
+	struct cache *c = open_cache(*state);
+	struct image *img = open_image(c);
+	int reader = lend_to_reader(img, true);
+	int file;
+	int fd;
+
+	image_close(img);
+	memset(data, 7, SIZE);
+	img = open_over(c, fake_image_from(data, SIZE, "another version"));
+	read_range(img, 0, SIZE);
+	assert_int_equal(lend(img, &fd, WAIT_MS), 0);
+	expect_bytes(reader);
+	file = open_file(*state, "data");
+	assert_int_equal(pread(file, buf, SIZE, 0), SIZE);
+	assert_memory_equal(buf, data, SIZE);
+	image_return_file(img, true);
+	close(file);
+	close(reader);
+	image_close(img);
+	cache_close(c);
+}
+
+/* What is found to be wrong goes, but the space of it stays. */
+static void verifying_makes_no_holes_under_a_reader(void **state)
+{
+	const uint64_t off = 5 * (uint64_t)CACHE_GRANULE;
+	CLEANUP_FREE uint8_t *buf = malloc(CACHE_GRANULE);
+	struct cache *c = open_cache(*state);
+	struct image *img = open_image(c);
+	int reader = lend_to_reader(img, true);
+	int file = open_file(*state, "data");
+	struct cache_verify_result result;
+
+	assert_int_equal(pwrite(file, "rot", 3, (off_t)off), 3);
+	assert_int_equal(cache_verify(c, &result, NULL), 0);
+	assert_int_equal(result.bad, 1);
+	assert_int_equal(result.leaked, 0);
+	assert_int_equal(pread(reader, buf, CACHE_GRANULE, (off_t)off), CACHE_GRANULE);
+	assert_true(fake_matches(buf + 3, SEED, off + 3, CACHE_GRANULE - 3));
+	read_range(img, off, CACHE_GRANULE);
+	close(file);
+	close(reader);
+	image_close(img);
 	cache_close(c);
 }
 
@@ -206,7 +339,7 @@ static void zeros_that_are_none_in_the_file_are_not_lent(void **state)
 	assert_int_equal(lend(img, &fd, WAIT_MS), 0);
 	assert_int_equal(pread(fd, data, SIZE, 0), SIZE);
 	assert_true(is_zero(data + CACHE_GRANULE, SIZE - CACHE_GRANULE));
-	image_return_file(img);
+	image_return_file(img, true);
 	image_close(img);
 	cache_close(c);
 }
@@ -255,7 +388,7 @@ static void asking_for_it_leaves_fills_their_locks(void **state)
 	assert_int_equal(pthread_join(reader, NULL), 0);
 	assert_int_equal(lend(img, &fd, WAIT_MS), 0);
 	expect_bytes(fd);
-	image_return_file(img);
+	image_return_file(img, true);
 	close(map);
 	image_close(img);
 	cache_close(c);
@@ -324,7 +457,7 @@ static void what_rots_while_it_is_lent_is_read_past_the_file(void **state)
 	assert_int_equal(naps, 0);
 	assert_true(fake_matches(buf, SEED, off, CACHE_GRANULE));
 	assert_int_equal(below->transfers, 1);
-	image_return_file(img);
+	image_return_file(img, true);
 	image_close(second);
 	image_close(img);
 	cache_close(other);
@@ -342,7 +475,7 @@ static void closing_waits_for_the_proof(void **state)
 
 		read_range(img, 0, SIZE);
 		if (lend(img, &fd, i) == 0) {
-			image_return_file(img);
+			image_return_file(img, true);
 		}
 		image_close(img);
 		cache_close(c);
@@ -357,6 +490,11 @@ int main(void)
 		CACHE_DIR_TEST(what_another_run_left_is_lent_when_it_was_seen),
 		CACHE_DIR_TEST(memory_is_no_file),
 		CACHE_DIR_TEST(nothing_is_evicted_while_it_is_lent),
+		CACHE_DIR_TEST(what_is_read_after_its_return_is_not_evicted),
+		CACHE_DIR_TEST(what_nobody_reads_any_more_is_evicted_in_part),
+		CACHE_DIR_TEST(what_is_opened_anew_is_evicted_in_part),
+		CACHE_DIR_TEST(another_version_is_not_read_in_its_place),
+		CACHE_DIR_TEST(verifying_makes_no_holes_under_a_reader),
 		CACHE_DIR_TEST(zeros_that_are_none_in_the_file_are_not_lent),
 		CACHE_DIR_TEST(asking_for_it_leaves_fills_their_locks),
 		CACHE_DIR_TEST(whether_it_is_lent_shows_in_the_locks),

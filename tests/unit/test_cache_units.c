@@ -3,14 +3,19 @@
 #include "tests/unit/test.h"
 
 #include <errno.h>
+#include <fcntl.h>
+#include <glob.h>
 #include <pthread.h>
 #include <signal.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "cache/cache.h"
+#include "cache/lent.h"
 #include "core/bytes.h"
 #include "tests/unit/cache_check.h"
 #include "tests/unit/cache_dir.h"
@@ -363,6 +368,50 @@ static void a_smaller_size_keeps_what_is_whole(void **state)
 	cache_close(c);
 }
 
+/* The data file of the only object in @dir, as somebody has it to whom it was lent. */
+static int lend_file(const char *dir)
+{
+	char pattern[200];
+	glob_t found;
+	int object;
+	int file;
+
+	snprintf(pattern, sizeof(pattern), "%s/obj/*/*", dir);
+	assert_int_equal(glob(pattern, 0, NULL, &found), 0);
+	assert_int_equal(found.gl_pathc, 1);
+	object = open(found.gl_pathv[0], O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	assert_int_equal(lent_mark(object), 0);
+	file = openat(object, "data", O_RDONLY | O_CLOEXEC);
+	assert_true(file >= 0);
+	close(object);
+	globfree(&found);
+	return file;
+}
+
+static void another_size_is_no_change_to_a_file_that_is_lent(void **state)
+{
+	struct cache *c = open_cache(*state, 0);
+	struct image *img = put_over(c, fake_image_provisional(MIB(16), SIZE, SEED, ODD));
+	uint8_t buf[4096];
+	struct stat st;
+	int file;
+
+	cache_check_read(img, SEED, 0, SIZE);
+	wait_until_idle(img);
+	wait_for_bytes(img, MIB(8));
+	file = lend_file(*state);
+	image_close(img);
+	img = put_over(c, fake_image_units(SIZE, SEED, ODD, 0));
+	cache_check_read(img, SEED, 0, SIZE);
+	assert_int_equal(fstat(file, &st), 0);
+	assert_int_equal(st.st_size, MIB(16));
+	assert_int_equal(pread(file, buf, sizeof(buf), MIB(4)), sizeof(buf));
+	assert_true(fake_matches(buf, SEED, MIB(4), sizeof(buf)));
+	close(file);
+	image_close(img);
+	cache_close(c);
+}
+
 /* A unit is proven by its end only: when that fails, what was taken for its bytes is not kept. */
 static void bytes_of_a_unit_that_is_corrupt_do_not_stay(void **state)
 {
@@ -461,6 +510,7 @@ int main(void)
 		CACHE_DIR_TEST(longer_than_assumed_fails_at_the_assumed_end),
 		CACHE_DIR_TEST(as_long_as_assumed_is_whole),
 		CACHE_DIR_TEST(a_smaller_size_keeps_what_is_whole),
+		CACHE_DIR_TEST(another_size_is_no_change_to_a_file_that_is_lent),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
