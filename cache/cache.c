@@ -14,7 +14,6 @@
 #include "cache/fill.h"
 #include "core/cleanup.h"
 #include "core/log.h"
-#include "core/report.h"
 #include "core/workq.h"
 
 #define DEFAULT_FETCHES 32U
@@ -421,6 +420,25 @@ static int cache_allocated(struct image *img, uint64_t *ret, struct err *e)
 	return image_allocated(img->below, ret, e);
 }
 
+/* Whoever decoded most of a unit proves it for the rest of that, and others for all of it anew. */
+static int cache_prove(struct image *img, struct err *e)
+{
+	struct cache_image *ci = (struct cache_image *)img;
+
+	(void)e;
+	if (ci->units) {
+		units_finish(ci->units);
+	}
+	return 0;
+}
+
+/* What has to be proven was handed over by the decoder, which says so itself. */
+static bool cache_owes_proof(const struct image *img)
+{
+	(void)img;
+	return false;
+}
+
 static int cache_lend_file(struct image *img, int *ret_fd)
 {
 	struct cache_image *ci = (struct cache_image *)img;
@@ -440,46 +458,6 @@ static void cache_return_file(struct image *img, bool closed)
 static void cache_listen(struct image *img, image_withdrawn_fn *fn, void *ctx)
 {
 	listener_set(&((struct cache_image *)img)->flight.withdrawn, fn, ctx);
-}
-
-static void cache_report(struct image *img, struct report *r)
-{
-	struct cache_image *ci = (struct cache_image *)img;
-	struct flight_counts *fc = &ci->flight.counts;
-	uint64_t ahead = atomic_load(&fc->prefetched);
-	uint64_t used = atomic_load(&fc->used);
-	uint64_t replayed = atomic_load(&fc->replayed);
-	uint64_t rtt_us;
-	uint64_t rate;
-
-	pthread_mutex_lock(&ci->flight.lock);
-	rtt_us = ci->flight.planner.rtt_us;
-	rate = ci->flight.planner.rate;
-	pthread_mutex_unlock(&ci->flight.lock);
-	report_text(r, "mode", ci->object->mode);
-	report_u64(r, "present_bytes", ci->object->ops->present_bytes(ci->object));
-	report_u64(r, "hits", atomic_load(&ci->counts.hits));
-	report_u64(r, "misses", atomic_load(&ci->counts.misses));
-	report_u64(r, "joined", atomic_load(&ci->counts.joined));
-	report_u64(r, "fills", atomic_load(&fc->fills));
-	report_u64(r, "waits", atomic_load(&ci->counts.waits));
-	report_u64(r, "wait_ms", atomic_load(&ci->counts.wait_ns) / 1000000);
-	report_u64(r, "bytes_demanded", atomic_load(&fc->demanded));
-	report_u64(r, "bytes_prefetched", ahead + replayed + atomic_load(&fc->hinted));
-	report_u64(r, "bytes_wasted",
-		ahead - min_u64(ahead, used) +
-			(replayed - min_u64(replayed, atomic_load(&fc->foreseen))));
-	report_u64(r, "torn", atomic_load(&ci->object->torn));
-	report_u64(r, "bypassed", atomic_load(&ci->object->bypassed));
-	report_u64(r, "lent", lender_has_lent(&ci->lender));
-	report_u64(r, "rtt_us", rtt_us);
-	report_u64(r, "bytes_per_s", rate);
-	if (ci->units) {
-		units_report(ci->units, r);
-	}
-	if (ci->warm) {
-		warm_report(ci->warm, r);
-	}
 }
 
 static void cache_destroy(struct image *img)
@@ -508,7 +486,9 @@ static const struct image_ops cache_ops = {
 	.allocated = cache_allocated,
 	.final_size = cache_final_size,
 	.prefetch = cache_prefetch,
-	.report = cache_report,
+	.prove = cache_prove,
+	.owes_proof = cache_owes_proof,
+	.report = cache_image_tell,
 	.interrupt = cache_interrupt,
 	.listen = cache_listen,
 	.distrust = cache_image_distrust,
@@ -605,6 +585,19 @@ static int start_engine(struct cache *c, struct cache_image *ci, enum engine eng
 	return engine == ENGINE_SPOOL ? spool_new(&ci->flight, &ci->spool, e) : 0;
 }
 
+/* Whether what is forgotten costs as much as all of it: the first unit is the whole, or more than
+ * there is memory for. */
+static bool is_forward(const struct cache *c, const struct cache_image *ci)
+{
+	struct image *below = ci->flight.below;
+	uint64_t start;
+	uint64_t len;
+
+	return ci->units && strcmp(ci->object->mode, "memory") == 0 &&
+	       image_unit_at(below, 0, &start, &len, NULL) == 0 &&
+	       (len >= below->size || len > memory_limit(c->memory));
+}
+
 /* The cache under a decoder is told what comes next. */
 static void stop_guessing_below(struct image *below)
 {
@@ -659,6 +652,9 @@ int cache_image_open(
 	ci->img.flags = below->flags & (IMAGE_UNVERSIONED | IMAGE_SIZE_PROVISIONAL);
 	ci->img.bound = below->bound;
 	ci->cache = c;
+	if (is_forward(c, ci)) {
+		ci->img.flags |= IMAGE_FORWARD;
+	}
 	if (engine == ENGINE_UNITS) {
 		stop_guessing_below(below);
 	}

@@ -97,7 +97,8 @@ int cache_peek(struct cache *c, const char *key, struct cache_known *ret, struct
  * works in memory. IMAGE_UNVERSIONED images start empty. IMAGE_SEQUENTIAL images are spooled: one
  * stream from 0 fills the object in order and readers wait for their offset. Decoders (those with
  * unit_at) are decoded unit by unit, several at once, each only as far as somebody needs it or it
- * is small; of another size under the same id, what is stored stays: the size was provisional. */
+ * is small; of another size under the same id, what is stored stays: the size was provisional. In
+ * memory mode the image is IMAGE_FORWARD where a unit is more than there is memory for. */
 int cache_image_open(
 	struct cache *c, const char *key, struct image *below, struct image **ret, struct err *e);
 

@@ -66,4 +66,7 @@ void cache_image_distrust(struct image *img, uint64_t off, uint64_t len);
 /* Nobody reads any more, nothing is on its way. What is damaged goes, and all when it is @wrong. */
 void cache_image_close_object(struct cache_image *ci, bool wrong);
 
+/* Of struct image_ops: the report. */
+void cache_image_tell(struct image *img, struct report *r);
+
 #endif

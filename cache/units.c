@@ -287,6 +287,32 @@ int units_check(struct units *u, size_t len, uint64_t off, struct err *e)
 	return check_dooms(u, &w, e);
 }
 
+/* Sends streams to the end of their units; false: none is on its way there any more. */
+static bool send_home(struct units *u)
+{
+	bool any = false;
+
+	for (unsigned int i = 0; i < STREAMS_MOST; i++) {
+		struct unit_stream *s = &u->streams[i];
+		uint64_t end = min_u64(s->unit_end, u->flight->object->size);
+
+		if (s->used && !s->cancelled && !s->stopped && s->pos < end) {
+			streams_send(s, end);
+			any = true;
+		}
+	}
+	return any;
+}
+
+void units_finish(struct units *u)
+{
+	LOCK_SCOPE(&u->lock);
+
+	while (!u->ending && send_home(u)) {
+		pthread_cond_wait(&u->progress, &u->lock);
+	}
+}
+
 bool units_doubt(struct units *u)
 {
 	bool doubt;

@@ -50,6 +50,10 @@ void units_note(struct units *u, uint64_t off, uint64_t len);
 /* Somebody will read [off, off + len) some time. Quick. */
 void units_hint(struct units *u, uint64_t off, uint64_t len);
 
+/* Streams that stand within a unit go on to its end, where it shows whether it was right. Waits for
+ * them; what is wrong is found by who reads it. */
+void units_finish(struct units *u);
+
 /* Readers get -ECANCELED, streams end at their next byte. */
 void units_interrupt(struct units *u);
 

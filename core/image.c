@@ -191,6 +191,25 @@ int image_extent_at(struct image *img, uint64_t off, struct extent *ret, struct 
 	return 0;
 }
 
+int image_table_at(
+	struct image *img, uint64_t off, uint64_t *ret_host, uint64_t *ret_end, struct err *e)
+{
+	uint64_t host;
+	uint64_t end;
+	int r = check_range(img, off, 1, e);
+
+	if (r == 0) {
+		r = img->ops->table_at(img, off, &host, &end, e);
+	}
+	if (r < 0) {
+		return r;
+	}
+	assert(end > off);
+	*ret_host = host;
+	*ret_end = end < img->size ? end : img->size;
+	return 0;
+}
+
 int image_unit_at(
 	struct image *img, uint64_t off, uint64_t *ret_off, uint64_t *ret_len, struct err *e)
 {

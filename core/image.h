@@ -69,6 +69,14 @@ struct image_ops {
 	 * long as it contains @off. NULL: all is data. */
 	int (*extent_at)(struct image *img, uint64_t off, struct extent *ret, struct err *e);
 
+	/* What of the image below has to be read before extent_at can speak for the bytes from @off
+	 * on: a table that stands at *ret_host there, and that speaks for everything up to
+	 * *ret_end. EXTENT_NO_HOST: nothing has to. For who reads all of an image in the order of
+	 * what is below, see IMAGE_FORWARD: looks at no table of that kind itself. NULL: such an
+	 * order is not to be had. */
+	int (*table_at)(struct image *img, uint64_t off, uint64_t *ret_host, uint64_t *ret_end,
+		struct err *e);
+
 	/* A hint that the range will be read soon; returns at once, never fails. NULL: ignored. */
 	void (*prefetch)(struct image *img, uint64_t off, uint64_t len);
 
@@ -175,6 +183,10 @@ struct image_ops {
  * provisional.
  */
 #define IMAGE_SIZE_PROVISIONAL 0x8U
+/* Reads are good anywhere, but what was passed is only remembered for a while, and getting it again
+ * costs as much as everything before it: who can choose goes through the image forward, once, and
+ * asks for nothing that is far ahead (a cache in memory over a compressed stream). */
+#define IMAGE_FORWARD 0x10U
 
 struct image {
 	const struct image_ops *ops;
@@ -223,6 +235,11 @@ int image_peek_at(struct image *img, void *buf, size_t len, uint64_t off, struct
 
 /* The extent at @off, clipped to start at @off and to end within the image. @off < size. */
 int image_extent_at(struct image *img, uint64_t off, struct extent *ret, struct err *e);
+
+/* The table that speaks for @off < size; *ret_end is behind @off, and not behind the end. Only of
+ * an image that has table_at. */
+int image_table_at(
+	struct image *img, uint64_t off, uint64_t *ret_host, uint64_t *ret_end, struct err *e);
 
 /* The unit that contains @off; *ret_len is 0 when reads are cheap anywhere. @off < size. The unit
  * may reach past the end of a provisional image. */

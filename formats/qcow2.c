@@ -142,6 +142,7 @@ static const struct image_ops qcow2_ops = {
 	.name = "qcow2",
 	.read_at = mapped_read_at,
 	.extent_at = mapped_extent_at,
+	.table_at = qcow2_table_at,
 	.prefetch = mapped_prefetch,
 	.prove = mapped_prove,
 	.owes_proof = mapped_owes_proof,

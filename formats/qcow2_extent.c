@@ -69,7 +69,7 @@ void qcow2_prefetch_tables(struct qcow2 *q)
 		return;
 	}
 	q->l2_bytes = count * bytes;
-	if (q->l2_bytes > QCOW2_L2_SMALL) {
+	if (q->l2_bytes > QCOW2_L2_SMALL || q->m.img.below->flags & IMAGE_FORWARD) {
 		return;
 	}
 	qsort(list, count, sizeof(*list), by_host);

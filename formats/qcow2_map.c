@@ -178,3 +178,29 @@ int qcow2_map(
 	}
 	return r;
 }
+
+int qcow2_table_at(
+	struct image *img, uint64_t off, uint64_t *ret_host, uint64_t *ret_end, struct err *e)
+{
+	struct qcow2 *q = (struct qcow2 *)img;
+	uint64_t span = q->geo.cluster_size << q->geo.l2_bits;
+	uint64_t entry = (off % span) >> q->geo.cluster_bits << q->geo.entry_bits;
+	uint64_t page = min_u64(TABLES_PAGE, q->geo.cluster_size);
+	uint64_t words = (page - entry % page) >> q->geo.entry_bits;
+	struct run hole;
+	uint64_t l2 = 0;
+	int r = map_l1(q, off, img->size - off, true, &l2, &hole, e);
+
+	if (r < 0) {
+		return r;
+	}
+	if (l2 == 0) {
+		*ret_host = EXTENT_NO_HOST;
+		*ret_end = off + hole.length;
+		return 0;
+	}
+	*ret_host = l2 + entry;
+	*ret_end = min_u64(
+		round_down(off, q->geo.cluster_size) + words * q->geo.cluster_size, img->size);
+	return 0;
+}

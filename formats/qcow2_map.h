@@ -13,4 +13,8 @@
 int qcow2_map(
 	struct mapped *m, uint64_t off, uint64_t len, bool wait, struct run *ret, struct err *e);
 
+/* Of struct image_ops: a page of an L2 table. */
+int qcow2_table_at(
+	struct image *img, uint64_t off, uint64_t *ret_host, uint64_t *ret_end, struct err *e);
+
 #endif

@@ -87,9 +87,10 @@ static int beyond_end(uint64_t off, uint64_t size, struct err *e)
 		off, size);
 }
 
+/* Where that is far ahead, getting it may cost what lies in between. */
 static void hint_page(struct tables *t, uint64_t number)
 {
-	if (!memo_has(t->pages, number)) {
+	if (!(t->file->flags & IMAGE_FORWARD) && !memo_has(t->pages, number)) {
 		image_prefetch(t->file, number * TABLES_PAGE, TABLES_PAGE);
 	}
 }

@@ -40,7 +40,8 @@ void tables_clear(struct tables *t);
 void tables_forget(struct tables *t);
 
 /* The @need bytes (4 to 16, naturally aligned) at @off of the file. When the page is not here it is
- * read, or, with @wait false, asked for with image_prefetch() and -EAGAIN returned, without text.
+ * read, or, with @wait false, asked for with image_prefetch() (but of an IMAGE_FORWARD) and -EAGAIN
+ * returned, without text.
  * -EBADMSG: beyond the end. */
 int tables_get(struct tables *t, uint64_t off, size_t need, bool wait, struct table_words *ret,
 	struct err *e);

@@ -294,7 +294,8 @@ int tar_member_open(struct image *archive, struct tar_map *map, const char *name
 		return err_set(e, -ENOMEM, "out of memory");
 	}
 	/* Whether the archive comes in order does not depend on the file; how long it is does. */
-	m->img.flags = archive->flags & (IMAGE_SEQUENTIAL | IMAGE_LOCAL | IMAGE_UNVERSIONED);
+	m->img.flags = archive->flags &
+		       (IMAGE_SEQUENTIAL | IMAGE_FORWARD | IMAGE_LOCAL | IMAGE_UNVERSIONED);
 	m->map = *map;
 	*map = (struct tar_map){ 0 };
 	*ret = &m->img;

@@ -44,10 +44,11 @@ struct copy {
 	struct copy_resume resume;
 	struct progress progress;
 	const char *phase;
-	bool streams;        /* the image is decoded in order, each unit once */
-	bool provisional;    /* its size shows only when it was decoded */
-	uint64_t size;       /* of the image, as far as is known */
-	enum exitcode blame; /* of what is being done: the exit code when it fails */
+	struct copy_agenda *agenda; /* of what makes the plan; NULL: the plan is complete */
+	bool streams;               /* the image is decoded in order, each unit once */
+	bool provisional;           /* its size shows only when it was decoded */
+	uint64_t size;              /* of the image, as far as is known */
+	enum exitcode blame;        /* of what is being done: the exit code when it fails */
 };
 
 static atomic_bool stop;
@@ -217,7 +218,7 @@ static int find_journal(struct copy *c, uint64_t size, struct err *e)
 	c->resume.trusts = c->job->target_is_zero;
 	/* What an earlier run has decoded and this one has not cannot be proven any more; a stream
 	 * is decoded anew, and written where it differs. */
-	c->resume.marks = !c->streams && image_owes_proof(image);
+	c->resume.marks = !c->streams && (image_owes_proof(image) || c->agenda);
 	c->resume.lasting = is_continued(c);
 	/* What is on this machine is quickly read again. */
 	c->resume.least = c->stack->local ? 5 : 0.05;
@@ -260,7 +261,9 @@ static int make_plan(struct copy *c, struct err *e)
 {
 	int r = 0;
 
-	if (!c->streams) {
+	if (!c->streams && copy_agenda_suits(c->stack->image)) {
+		r = copy_agenda_new(c->stack->image, &c->agenda, e);
+	} else if (!c->streams) {
 		r = copy_plan_make(c->stack->image, &c->plan, e);
 	} else if (!c->provisional) {
 		r = copy_plan_make_blocks(c->size, &c->plan, e);
@@ -283,6 +286,9 @@ static int tick(void *ctx, struct err *e)
 	struct copy *c = ctx;
 	bool verifies = strcmp(c->phase, "verify") == 0;
 
+	if (c->agenda) {
+		progress_measured(&c->progress, c->engine.counters.expected);
+	}
 	progress_tell(&c->progress, c->phase,
 		verifies ? c->engine.counters.verified : c->engine.counters.data);
 	return verifies ? 0 : copy_resume_tick(&c->resume, &c->engine, false, e);
@@ -405,6 +411,7 @@ static int transfer(struct copy *c, struct err *e)
 	c->engine.image = c->stack->image;
 	c->engine.sink = c->sink;
 	c->engine.plan = &c->plan;
+	c->engine.agenda = c->agenda;
 	c->engine.threads = COPY_THREADS;
 	c->engine.readers = COPY_READERS;
 	c->engine.rate = c->job->rate;
@@ -529,6 +536,7 @@ static void copy_clear(struct copy *c)
 	free(c->engine.sums);
 	free(c->engine.head);
 	copy_resume_clear(&c->resume);
+	copy_agenda_free(c->agenda);
 	copy_plan_clear(&c->plan);
 	sink_close(c->sink);
 	stack_close(c->stack);

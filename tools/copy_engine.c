@@ -21,16 +21,31 @@
 #define HINT_LEAST MIB(3)
 #define HINT_UNITS 4U
 
+/* So far ahead of the readers an agenda is looked through, bytes of the image below. What was
+ * decoded has to be remembered until it is read, and what it was decoded of shares the memory. */
+#define AGENDA_AHEAD MIB(8)
+
+struct task {
+	struct task *next; /* that is being read */
+	size_t number;     /* of the unit in the plan */
+	struct copy_unit unit;
+};
+
 struct run {
 	struct copy_crew crew;
-	int (*work)(struct run *run, size_t unit, uint8_t *buf);
+	int (*work)(struct run *run, struct task *task, uint8_t *buf);
 	image_sink_fn *sink; /* of a rereading */
 	void *ctx;
 	uint64_t window;         /* 0: no hints */
 	pthread_mutex_t hinting; /* so that hints are given in order; taken before the crew's */
 	/* Under the crew's lock: */
-	pthread_cond_t turn; /* `readers` became less */
+	pthread_cond_t turn; /* `readers` became less, or the plan grew */
+	pthread_cond_t room; /* a unit was taken or read: more of the agenda may be looked at */
+	bool grows;          /* the plan does, by the agenda */
+	uint64_t told;       /* bytes of the image that the agenda has brought, */
+	uint64_t holes;      /* of these, zeros that a table spoke of */
 	unsigned int readers;
+	struct task *reading;
 	size_t next_zero; /* unit */
 	size_t next;      /* unit of data */
 	size_t hinted;    /* units of data before it have been hinted at */
@@ -94,22 +109,26 @@ static bool is_over(const struct run *run)
 }
 
 /* Under the crew's lock. */
-static bool take_zeros(struct run *run, size_t *ret)
+static bool take_zeros(struct run *run, struct task *ret)
 {
-	if (is_over(run) || run->next_zero == run->crew.engine->plan->zeros) {
+	const struct copy_plan *plan = run->crew.engine->plan;
+
+	if (is_over(run) || run->next_zero == plan->zeros) {
 		return false;
 	}
-	*ret = run->next_zero++;
+	ret->number = run->next_zero++;
+	ret->unit = plan->units[ret->number];
 	return true;
 }
 
 /* Under the crew's lock. Waits for its turn to read. */
-static bool take_data(struct run *run, size_t *ret)
+static bool take_data(struct run *run, struct task *ret)
 {
 	const struct copy_engine *engine = run->crew.engine;
 	const struct copy_plan *plan = engine->plan;
 
-	while (!is_over(run) && run->next < plan->count && run->readers == engine->readers) {
+	while (!is_over(run) &&
+		(run->next < plan->count ? run->readers == engine->readers : run->grows)) {
 		pthread_cond_wait(&run->turn, &run->crew.lock);
 	}
 	if (is_over(run) || run->next == plan->count) {
@@ -119,14 +138,18 @@ static bool take_data(struct run *run, size_t *ret)
 		run->ahead -= plan->units[run->next].fetch;
 	}
 	run->readers++;
-	*ret = run->next++;
+	ret->number = run->next++;
+	ret->unit = plan->units[ret->number];
+	ret->next = run->reading;
+	run->reading = ret;
+	pthread_cond_signal(&run->room);
 	return true;
 }
 
 /* The next unit; when there is data in it, leave() is to follow. False when there is none, or the
  * copy is over. One thread begins with the zeros, so that the network waits for nobody meanwhile.
  */
-static bool take(struct run *run, bool zeros, size_t *ret)
+static bool take(struct run *run, bool zeros, struct task *ret)
 {
 	LOCK_SCOPE(&run->crew.lock);
 
@@ -139,12 +162,18 @@ static bool take(struct run *run, bool zeros, size_t *ret)
 }
 
 /* The unit was read: it is another's turn. */
-static void leave(struct run *run)
+static void leave(struct run *run, struct task *task)
 {
+	struct task **link = &run->reading;
 	LOCK_SCOPE(&run->crew.lock);
 
+	while (*link != task) {
+		link = &(*link)->next;
+	}
+	*link = task->next;
 	run->readers--;
 	pthread_cond_signal(&run->turn);
+	pthread_cond_signal(&run->room);
 }
 
 static int zero(struct copy_engine *engine, uint64_t off, uint64_t len, struct err *e)
@@ -208,15 +237,15 @@ int copy_engine_put(
 }
 
 /* Whether an earlier run has put the unit where it belongs. */
-static bool is_there(struct copy_engine *engine, size_t i, uint8_t *buf)
+static bool is_there(struct copy_engine *engine, const struct task *task, uint8_t *buf)
 {
-	const struct copy_unit *unit = &engine->plan->units[i];
+	const struct copy_unit *unit = &task->unit;
 
-	if (!engine->known || !engine->known[i]) {
+	if (!engine->known || !engine->known[task->number]) {
 		return false;
 	}
 	if (engine->sink->ops->read(engine->sink, buf, unit->len, unit->off, NULL) < 0 ||
-		copy_sum(buf, unit->len) != engine->known[i]) {
+		copy_sum(buf, unit->len) != engine->known[task->number]) {
 		engine->counters.changed += unit->len;
 		return false;
 	}
@@ -224,13 +253,14 @@ static bool is_there(struct copy_engine *engine, size_t i, uint8_t *buf)
 }
 
 /* Gets the unit into @buf, from the target when it is there already (*ret_there). */
-static int get(struct run *run, size_t i, uint8_t *buf, bool *ret_there, struct err *e)
+static int get(
+	struct run *run, const struct task *task, uint8_t *buf, bool *ret_there, struct err *e)
 {
 	struct copy_engine *engine = run->crew.engine;
-	const struct copy_unit *unit = &engine->plan->units[i];
+	const struct copy_unit *unit = &task->unit;
 	int r;
 
-	*ret_there = is_there(engine, i, buf);
+	*ret_there = is_there(engine, task, buf);
 	if (*ret_there) {
 		engine->counters.skipped += unit->len;
 		return 0;
@@ -244,24 +274,25 @@ static int get(struct run *run, size_t i, uint8_t *buf, bool *ret_there, struct 
 }
 
 /* The unit is on the target as it is in @buf, or withheld. */
-static void note_done(struct copy_engine *engine, size_t i, const uint8_t *buf)
-{
-	const struct copy_unit *unit = &engine->plan->units[i];
-
-	engine->counters.data += unit->len;
-	__atomic_store_n(
-		&engine->sums[i - engine->sum_base], copy_sum(buf, unit->len), __ATOMIC_RELEASE);
-}
-
-static int copy_data(struct run *run, size_t i, uint8_t *buf)
+static void note_done(struct run *run, const struct task *task, const uint8_t *buf)
 {
 	struct copy_engine *engine = run->crew.engine;
-	const struct copy_unit *unit = &engine->plan->units[i];
+	uint64_t sum = copy_sum(buf, task->unit.len);
+	LOCK_SCOPE(&run->crew.lock);
+
+	engine->counters.data += task->unit.len;
+	__atomic_store_n(&engine->sums[task->number - engine->sum_base], sum, __ATOMIC_RELEASE);
+}
+
+static int copy_data(struct run *run, struct task *task, uint8_t *buf)
+{
+	struct copy_engine *engine = run->crew.engine;
+	const struct copy_unit *unit = &task->unit;
 	bool there;
 	struct err e;
-	int r = get(run, i, buf, &there, &e);
+	int r = get(run, task, buf, &there, &e);
 
-	leave(run);
+	leave(run, task);
 	if (r < 0) {
 		return copy_crew_fail(&run->crew, COPY_SIDE_SOURCE, r, &e);
 	}
@@ -271,18 +302,27 @@ static int copy_data(struct run *run, size_t i, uint8_t *buf)
 			return copy_crew_fail(&run->crew, COPY_SIDE_TARGET, r, &e);
 		}
 	}
-	note_done(engine, i, buf);
+	note_done(run, task, buf);
 	return 0;
 }
 
-static int copy_unit(struct run *run, size_t i, uint8_t *buf)
+/* Whether it was the thread's turn to read that it took the unit for. */
+static bool took_turn(const struct run *run, const struct task *task)
 {
-	const struct copy_unit *unit = &run->crew.engine->plan->units[i];
+	return task->number >= run->crew.engine->plan->zeros;
+}
+
+static int copy_unit(struct run *run, struct task *task, uint8_t *buf)
+{
+	const struct copy_unit *unit = &task->unit;
 	struct err e;
 	int r;
 
 	if (!unit->zero) {
-		return copy_data(run, i, buf);
+		return copy_data(run, task, buf);
+	}
+	if (took_turn(run, task)) {
+		leave(run, task);
 	}
 	r = zero(run->crew.engine, unit->off, unit->len, &e);
 	return r < 0 ? copy_crew_fail(&run->crew, COPY_SIDE_TARGET, r, &e) : 0;
@@ -297,10 +337,10 @@ static int differs(struct run *run, uint64_t off)
 	return copy_crew_fail(&run->crew, COPY_SIDE_TARGET, r, &e);
 }
 
-static int read_back(struct run *run, size_t i, uint8_t *buf)
+static int read_back(struct run *run, const struct task *task, uint8_t *buf)
 {
 	struct copy_engine *engine = run->crew.engine;
-	const struct copy_unit *unit = &engine->plan->units[i];
+	const struct copy_unit *unit = &task->unit;
 	uint64_t at = unit->off;
 	uint64_t end = unit->off + unit->len;
 
@@ -315,7 +355,8 @@ static int read_back(struct run *run, size_t i, uint8_t *buf)
 			return copy_crew_fail(&run->crew, COPY_SIDE_TARGET, r, &e);
 		}
 		if (unit->zero ? !is_zero(buf + (at - from), n - (at - from))
-			       : copy_sum(buf, n) != engine->sums[i - engine->sum_base]) {
+			       : copy_sum(buf, n) !=
+					 engine->sums[task->number - engine->sum_base]) {
 			return differs(run, at);
 		}
 		at = from + n;
@@ -323,16 +364,130 @@ static int read_back(struct run *run, size_t i, uint8_t *buf)
 	return 0;
 }
 
-static int verify_unit(struct run *run, size_t i, uint8_t *buf)
+static int verify_unit(struct run *run, struct task *task, uint8_t *buf)
 {
-	const struct copy_unit *unit = &run->crew.engine->plan->units[i];
-	int r = read_back(run, i, buf);
+	int r = read_back(run, task, buf);
 
-	if (!unit->zero) {
-		leave(run);
-		run->crew.engine->counters.verified += unit->len;
+	if (took_turn(run, task)) {
+		leave(run, task);
+	}
+	if (!task->unit.zero) {
+		run->crew.engine->counters.verified += task->unit.len;
 	}
 	return r;
+}
+
+/* --- an agenda --- */
+
+/* Under the crew's lock: where below the first byte lies that still has to be read of what the plan
+ * has. */
+static uint64_t read_up_to(const struct run *run)
+{
+	const struct copy_plan *plan = run->crew.engine->plan;
+	uint64_t host = run->next < plan->count ? plan->units[run->next].host : EXTENT_NO_HOST;
+
+	for (const struct task *task = run->reading; task; task = task->next) {
+		host = min_u64(host, task->unit.host);
+	}
+	return host;
+}
+
+/* Waits until the readers are so near to @host that what lies there may be looked at. */
+static bool wait_for_room(struct run *run, uint64_t host)
+{
+	LOCK_SCOPE(&run->crew.lock);
+
+	while (!is_over(run) && host > AGENDA_AHEAD && host - AGENDA_AHEAD > read_up_to(run)) {
+		pthread_cond_wait(&run->room, &run->crew.lock);
+	}
+	return !is_over(run);
+}
+
+/* Room for the sums of one unit more than there are. */
+static int make_sums(struct copy_engine *engine, size_t count, struct err *e)
+{
+	size_t room = 2 * count;
+	uint64_t *sums;
+
+	if (count < engine->sum_count) {
+		return 0;
+	}
+	sums = reallocarray(engine->sums, room, sizeof(*sums));
+	if (!sums) {
+		return err_set(e, -ENOMEM, "out of memory");
+	}
+	memset(sums + engine->sum_count, 0, (room - engine->sum_count) * sizeof(*sums));
+	engine->sums = sums;
+	engine->sum_count = room;
+	return 0;
+}
+
+/* Under the crew's lock: how much data there is in all if what other tables speak of is like what
+ * was seen of these. */
+static uint64_t extrapolate(const struct run *run)
+{
+	const struct copy_engine *engine = run->crew.engine;
+	double data = (double)engine->plan->data_bytes;
+	double rest = (double)(engine->image->size - run->told);
+
+	return data > 0 ? (uint64_t)(data + rest * data / (data + (double)run->holes)) : 0;
+}
+
+static int add_unit(struct run *run, const struct copy_unit *unit, struct err *e)
+{
+	struct copy_engine *engine = run->crew.engine;
+	int r;
+	LOCK_SCOPE(&run->crew.lock);
+
+	r = make_sums(engine, engine->plan->count + 1, e);
+	if (r == 0) {
+		r = copy_plan_append(engine->plan, unit, e);
+	}
+	if (r == 0) {
+		run->told += unit->len;
+		run->holes += unit->zero && unit->host > 0 ? unit->len : 0;
+		engine->counters.expected = extrapolate(run);
+		pthread_cond_signal(&run->turn);
+	}
+	return r;
+}
+
+/* The thread that goes through the agenda, a little ahead of the readers. */
+static void look_through(struct run *run)
+{
+	struct copy_engine *engine = run->crew.engine;
+	struct copy_unit unit;
+	struct err e;
+	uint64_t host;
+	int r = 0;
+
+	while (r >= 0 && copy_agenda_peek(engine->agenda, &host) && wait_for_room(run, host)) {
+		r = copy_agenda_next(engine->agenda, &unit, &e);
+		if (r > 0) {
+			r = add_unit(run, &unit, &e);
+			if (r == 0 && !unit.zero && engine->window) {
+				image_prefetch(engine->image, unit.off, unit.len);
+			}
+		}
+	}
+	if (r < 0) {
+		copy_crew_fail(&run->crew, COPY_SIDE_SOURCE, r, &e);
+	}
+	LOCK_SCOPE(&run->crew.lock);
+	run->grows = false;
+	engine->counters.expected = engine->plan->data_bytes;
+	pthread_cond_broadcast(&run->turn);
+}
+
+/* --- all --- */
+
+static void run_wake(struct copy_crew *crew)
+{
+	struct run *run = (struct run *)crew;
+	LOCK_SCOPE(&crew->lock);
+
+	pthread_cond_broadcast(&run->turn);
+	pthread_cond_broadcast(&run->room);
 }
 
 static void worker(struct copy_crew *crew, unsigned int number)
@@ -340,36 +495,42 @@ static void worker(struct copy_crew *crew, unsigned int number)
 	struct run *run = (struct run *)crew;
 	CLEANUP_FREE uint8_t *buf = aligned_alloc(SINK_ALIGN, COPY_UNIT);
 	bool ok = buf != NULL;
-	size_t i;
+	struct task task;
 
+	if (number == crew->engine->threads) {
+		look_through(run);
+		return;
+	}
 	if (!ok) {
 		struct err e;
 
 		copy_crew_fail(crew, COPY_SIDE_TARGET, err_set(&e, -ENOMEM, "out of memory"), &e);
 	}
 	hint(run);
-	while (ok && take(run, number == 0, &i)) {
+	while (ok && take(run, number == 0, &task)) {
 		hint(run);
-		ok = run->work(run, i, buf) == 0;
+		ok = run->work(run, &task, buf) == 0;
 	}
 }
 
 /* Hands one unit on. False: it has to come from the image, and is not withheld. */
-static bool reread_unit(struct run *run, size_t i, uint8_t *buf)
+static bool reread_unit(struct run *run, size_t number, uint8_t *buf)
 {
 	struct copy_engine *engine = run->crew.engine;
-	const struct copy_unit *unit = &engine->plan->units[i];
+	const struct copy_unit *unit = &engine->plan->units[number];
+	struct task task = { .number = number, .unit = *unit };
 
 	if (unit->off < engine->withhold) {
 		run->readers++; /* copy_data() leaves */
-		return copy_data(run, i, buf) == 0;
+		run->reading = &task;
+		return copy_data(run, &task, buf) == 0;
 	}
-	if (!is_there(engine, i, buf)) {
+	if (!is_there(engine, &task, buf)) {
 		return false;
 	}
 	(void)run->sink(run->ctx, unit->off, buf, unit->len);
 	engine->counters.skipped += unit->len;
-	note_done(engine, i, buf);
+	note_done(run, &task, buf);
 	return true;
 }
 
@@ -398,6 +559,7 @@ int copy_engine_reread(struct copy_engine *engine, image_sink_fn *sink, void *ct
 		.sink = sink,
 		.ctx = ctx,
 		.turn = PTHREAD_COND_INITIALIZER,
+		.room = PTHREAD_COND_INITIALIZER,
 	};
 
 	return copy_crew_run(&run.crew, 1, ret_side, e);
@@ -406,15 +568,19 @@ int copy_engine_reread(struct copy_engine *engine, image_sink_fn *sink, void *ct
 int copy_engine_run(struct copy_engine *engine, enum copy_side *ret_side, struct err *e)
 {
 	struct run run = {
-		.crew = { .engine = engine, .work = worker },
+		.crew = { .engine = engine, .work = worker, .wake = run_wake },
 		.work = copy_unit,
-		.window = engine->window,
+		.window = engine->agenda ? 0 : engine->window,
 		.hinting = PTHREAD_MUTEX_INITIALIZER,
 		.turn = PTHREAD_COND_INITIALIZER,
+		.room = PTHREAD_COND_INITIALIZER,
+		.grows = engine->agenda != NULL,
 		.next = max_u64(engine->plan->zeros, engine->first),
 	};
 
-	return copy_crew_run(&run.crew, engine->threads, ret_side, e);
+	/* Who looks through the agenda is waited for. */
+	run.crew.all = run.grows;
+	return copy_crew_run(&run.crew, engine->threads + run.grows, ret_side, e);
 }
 
 int copy_engine_verify(struct copy_engine *engine, enum copy_side *ret_side, struct err *e)
@@ -424,6 +590,7 @@ int copy_engine_verify(struct copy_engine *engine, enum copy_side *ret_side, str
 		.work = verify_unit,
 		.hinting = PTHREAD_MUTEX_INITIALIZER,
 		.turn = PTHREAD_COND_INITIALIZER,
+		.room = PTHREAD_COND_INITIALIZER,
 		.next = engine->plan->zeros,
 	};
 

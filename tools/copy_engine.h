@@ -15,6 +15,7 @@
 
 #include "core/err.h"
 #include "core/image.h"
+#include "tools/copy_agenda.h"
 #include "tools/copy_plan.h"
 #include "tools/sink.h"
 
@@ -26,13 +27,17 @@ struct copy_counters {
 	_Atomic uint64_t skipped;  /* done by an earlier run */
 	_Atomic uint64_t changed;  /* of that, what was not there any more */
 	_Atomic uint64_t data;     /* in units of data that are done */
+	_Atomic uint64_t expected; /* the same of all, going by what an agenda has brought so far */
 	_Atomic uint64_t verified; /* in units of data that were read back */
 };
 
 struct copy_engine {
 	struct image *image;
 	struct sink *sink;
-	const struct copy_plan *plan;
+	struct copy_plan *plan; /* grows only by what an agenda brings */
+	/* Brings the units of data, and zeros between them, while the copy goes on; then nothing is
+	 * `known`, and `sums` grows. NULL: the plan has them all. */
+	struct copy_agenda *agenda;
 	unsigned int threads; /* so many units are in memory, */
 	unsigned int readers; /* of which so many are being read or decoded at most */
 	uint64_t rate;        /* bytes a second that are read at most; 0: no limit */

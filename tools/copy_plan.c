@@ -13,7 +13,7 @@
 /* How much denser than the data a compressed unit is taken to be at most. */
 #define PACKED_MOST 4U
 
-static int append(struct copy_plan *plan, const struct copy_unit *unit, struct err *e)
+int copy_plan_append(struct copy_plan *plan, const struct copy_unit *unit, struct err *e)
 {
 	if (plan->count == plan->room) {
 		size_t room = plan->room ? 2 * plan->room : 64;
@@ -26,13 +26,16 @@ static int append(struct copy_plan *plan, const struct copy_unit *unit, struct e
 		plan->room = room;
 	}
 	plan->units[plan->count++] = *unit;
-	if (unit->zero) {
-		plan->zeros++;
-		plan->zero_bytes += unit->len;
-	} else {
-		plan->data_bytes += unit->len;
-	}
+	*(unit->zero ? &plan->zero_bytes : &plan->data_bytes) += unit->len;
 	return 0;
+}
+
+static int append(struct copy_plan *plan, const struct copy_unit *unit, struct err *e)
+{
+	int r = copy_plan_append(plan, unit, e);
+
+	plan->zeros += r == 0 && unit->zero;
+	return r;
 }
 
 static int append_zeros(struct copy_plan *plan, uint64_t off, uint64_t end, struct err *e)

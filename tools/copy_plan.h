@@ -29,7 +29,8 @@ struct copy_unit {
 struct copy_plan {
 	struct copy_unit *units;
 	size_t count;
-	size_t zeros; /* so many of the units are zero; they come first */
+	size_t zeros; /* so many of the units are zero and come first; all, but where an agenda
+			 makes the plan: there others come between the data */
 	size_t room;
 	uint64_t data_bytes; /* of units that are not zero */
 	uint64_t zero_bytes;
@@ -44,6 +45,9 @@ int copy_plan_make_blocks(uint64_t size, struct copy_plan *ret, struct err *e);
 
 /* Adds the zeros behind the image, up to the end of the target. */
 int copy_plan_add_tail(struct copy_plan *plan, uint64_t from, uint64_t to, struct err *e);
+
+/* A unit more, behind those that there are; it counts as one of the data, see `zeros`. */
+int copy_plan_append(struct copy_plan *plan, const struct copy_unit *unit, struct err *e);
 
 void copy_plan_clear(struct copy_plan *plan);
 

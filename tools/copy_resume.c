@@ -174,6 +174,9 @@ int copy_resume_begin(
 	r->flush = now_s() + FLUSH_EVERY;
 	/* A new file without a journal would be in the way of the next run. */
 	r->sync = device ? now_s() + SYNC_EVERY : 0;
+	if (engine->agenda) {
+		return 0; /* it begins anew: what is done is of no use to it */
+	}
 	return set_known(r, engine) < 0 ? err_set(e, -ENOMEM, "out of memory") : 0;
 }
 
