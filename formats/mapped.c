@@ -68,6 +68,9 @@ void mapped_forget(struct image *img)
 
 	image_forget(m->backing);
 	tables_forget(&m->tables);
+	if (m->tails) {
+		tails_forget(m->tails);
+	}
 	if (m->clusters) {
 		memo_forget(m->clusters);
 	}
@@ -103,6 +106,7 @@ void mapped_clear(struct mapped *m)
 {
 	image_close(m->backing);
 	memo_free(m->clusters);
+	tails_free(m->tails);
 	codec_free(m->codec);
 	tables_clear(&m->tables);
 }

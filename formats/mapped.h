@@ -22,6 +22,7 @@
 #include "formats/codec.h"
 #include "formats/memo.h"
 #include "formats/tables.h"
+#include "formats/tails.h"
 
 enum run_kind {
 	RUN_UNALLOCATED, /* what the backing file says, else zeros */
@@ -71,6 +72,7 @@ struct mapped {
 	struct tables tables;
 	struct codec *codec;        /* NULL: nothing is compressed */
 	struct memo *clusters;      /* decompressed ones, by number; with `codec` */
+	struct tails *tails;        /* NULL: nothing is kept of the file itself */
 	struct image *backing;      /* NULL: none; owned */
 	char backing_name[256];     /* what the image calls it, fit to be shown */
 	uint64_t cluster_size;      /* a power of two */

@@ -16,6 +16,8 @@
  * stream alone may be longer). */
 #define SPAN_GAP 16384U
 #define SPAN_MAX MIB(2)
+/* Where a stream ends is only said to a sector. */
+#define SECTOR 512U
 
 struct job {
 	const struct run *run;
@@ -177,23 +179,66 @@ static unsigned int span_of(const struct job *jobs, unsigned int n, uint64_t *re
 	return count;
 }
 
+/* Reads [start, end) into @in, and what stands behind it in its cluster, which has room there. */
+static int read_with_tail(struct mapped *m, uint64_t start, uint64_t end, uint8_t *in)
+{
+	uint64_t age = tails_age(m->tails);
+	uint64_t to = min_u64(round_up(end, m->cluster_size), m->img.below->size);
+	uint64_t from = max_u64(start, end - min_u64(end, SECTOR));
+	int r = image_read_at(m->img.below, in, to - start, start, NULL);
+
+	if (r == 0 && to > end) {
+		tails_keep(m->tails, age, from, in + (from - start), to - from);
+	}
+	return r;
+}
+
+static int read_span(struct mapped *m, uint64_t start, uint64_t end, uint8_t *in, struct err *e)
+{
+	/* Where the file ends earlier than was assumed, it may be the tail alone that is not there.
+	 */
+	if (m->tails && read_with_tail(m, start, end, in) == 0) {
+		return 0;
+	}
+	return image_read_at(m->img.below, in, end - start, start, e);
+}
+
 static int decode_span(struct mapped *m, struct codec_decoder *d, struct job *jobs, unsigned int n,
 	uint64_t end, struct err *e)
 {
 	uint64_t start = jobs[0].run->host;
-	uint8_t *in = codec_decoder_room(d, end - start);
+	uint8_t *in = codec_decoder_room(d, end - start + (m->tails ? m->cluster_size : 0));
 	int r;
 
 	if (!in) {
 		return err_set(e, -ENOMEM, "out of memory");
 	}
-	r = image_read_at(m->img.below, in, end - start, start, e);
+	r = read_span(m, start, end, in, e);
 	for (unsigned int i = 0; r == 0 && i < n; i++) {
 		if (to_decode(&jobs[i])) {
 			r = decode_job(m, d, &jobs[i], in + (jobs[i].run->host - start), e);
 		}
 	}
 	return r;
+}
+
+/* Decodes from what was kept of the file, if it was. */
+static int decode_kept(
+	struct mapped *m, struct codec_decoder *d, struct job *job, bool *ret_kept, struct err *e)
+{
+	size_t len = job->run->host_length;
+	uint8_t *in;
+
+	*ret_kept = m->tails && tails_get(m->tails, job->run->host, len, NULL);
+	if (!*ret_kept) {
+		return 0;
+	}
+	in = codec_decoder_room(d, len);
+	if (!in) {
+		return err_set(e, -ENOMEM, "out of memory");
+	}
+	*ret_kept = tails_get(m->tails, job->run->host, len, in);
+	return *ret_kept ? decode_job(m, d, job, in, e) : 0;
 }
 
 static int decode_all(struct mapped *m, struct job *jobs, unsigned int n, struct err *e)
@@ -204,6 +249,7 @@ static int decode_all(struct mapped *m, struct job *jobs, unsigned int n, struct
 
 	while (r == 0 && i < n) {
 		unsigned int count = 1;
+		bool kept = false;
 		uint64_t end;
 
 		if (to_decode(&jobs[i])) {
@@ -211,6 +257,9 @@ static int decode_all(struct mapped *m, struct job *jobs, unsigned int n, struct
 			if (!d) {
 				return err_set(e, -ENOMEM, "out of memory");
 			}
+			r = decode_kept(m, d, &jobs[i], &kept, e);
+		}
+		if (r == 0 && to_decode(&jobs[i]) && !kept) {
 			count = span_of(jobs + i, n - i, &end);
 			r = decode_span(m, d, jobs + i, count, end, e);
 		}
@@ -252,6 +301,11 @@ static int wait_for_others(struct mapped *m, const struct job *jobs, unsigned in
 		}
 	}
 	return result;
+}
+
+bool mapped_cluster_kept(const struct mapped *m, const struct run *run)
+{
+	return m->tails && tails_get(m->tails, run->host, run->host_length, NULL);
 }
 
 int mapped_cluster_read(struct mapped *m, const struct run *runs, unsigned int n, uint64_t age,

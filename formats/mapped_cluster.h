@@ -22,4 +22,7 @@
 int mapped_cluster_read(struct mapped *m, const struct run *runs, unsigned int n, uint64_t age,
 	uint8_t *buf, struct err *e);
 
+/* Whether that needs no byte of the file: it came by already. */
+bool mapped_cluster_kept(const struct mapped *m, const struct run *run);
+
 #endif

@@ -6,6 +6,7 @@
 #include "core/bytes.h"
 #include "formats/hints.h"
 #include "formats/mapped.h"
+#include "formats/mapped_cluster.h"
 
 /* Bounds of one call. */
 #define MERGE_MAX    256U
@@ -149,7 +150,7 @@ void mapped_prefetch(struct image *img, uint64_t off, uint64_t len)
 		}
 		if (run.kind == RUN_DATA) {
 			places[count++] = (struct place){ run.host, run.length };
-		} else if (run.kind == RUN_COMPRESSED) {
+		} else if (run.kind == RUN_COMPRESSED && !mapped_cluster_kept(m, &run)) {
 			places[count++] = (struct place){ run.host, run.host_length };
 		} else if (run.kind == RUN_UNALLOCATED && m->backing) {
 			image_prefetch(m->backing, off, run.length);

@@ -49,7 +49,8 @@ static void hint(struct mapped *m, const struct plan *plan)
 		const struct run *run = &plan->runs[i];
 		uint64_t length = run->kind == RUN_DATA ? run->length : run->host_length;
 
-		if (run->kind != RUN_DATA && run->kind != RUN_COMPRESSED) {
+		if ((run->kind != RUN_DATA && run->kind != RUN_COMPRESSED) ||
+			(run->kind == RUN_COMPRESSED && mapped_cluster_kept(m, run))) {
 			continue;
 		}
 		if (run->host >= start && run->host <= end + HINT_GAP && end > 0) {

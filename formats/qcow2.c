@@ -13,6 +13,9 @@
 #include "core/report.h"
 #include "formats/qcow2_map.h"
 
+/* Of larger clusters, what is left is too much to keep. */
+#define TAILS_CLUSTER_MOST KIB(256)
+
 /* An L1 table up to this size is read at open; of a larger one, the beginning is asked for. */
 #define L1_SMALL KIB(256)
 
@@ -156,6 +159,14 @@ static const struct image_ops qcow2_ops = {
 
 static const struct mapped_ops qcow2_mapping = { .map = qcow2_map };
 
+/* What QEMU left of clusters and may fill later, where going back there is dear. */
+static int init_tails(struct qcow2 *q, struct image *below)
+{
+	bool wanted = below->flags & IMAGE_FORWARD && q->geo.cluster_size <= TAILS_CLUSTER_MOST;
+
+	return wanted ? tails_new(q->geo.cluster_size, &q->m.tails) : 0;
+}
+
 static int init_parts(struct qcow2 *q, struct image *below, struct err *e)
 {
 	enum codec_kind kind = q->header.compression == QCOW2_ZSTD ? CODEC_ZSTD : CODEC_DEFLATE;
@@ -163,7 +174,7 @@ static int init_parts(struct qcow2 *q, struct image *below, struct err *e)
 	q->m.cluster_size = q->geo.cluster_size;
 	q->m.table_span = q->geo.cluster_size << q->geo.l2_bits;
 	if (mapped_init(&q->m, &qcow2_mapping, below, TABLES_PAGES_MAX) < 0 ||
-		mapped_use_codec(&q->m, kind) < 0) {
+		mapped_use_codec(&q->m, kind) < 0 || init_tails(q, below) < 0) {
 		return err_set(e, -ENOMEM, "out of memory");
 	}
 	return 0;

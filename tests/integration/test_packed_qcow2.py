@@ -23,10 +23,18 @@ SHAPES = {
     "small-zlib": ["-c", "-o", "cluster_size=4k"],
     "usual": [],
     "usual-zlib": ["-c"],
+    # Text that is compressed, and far behind it what fills the rest of its last cluster.
+    "mixed": ["-c"],
+    "small-mixed": ["-c", "-o", "cluster_size=4k"],
 }
 SIZE = 1600 * MIB
 # A file that is more than what a copy keeps in memory, both of it and of what it was packed to.
 PACKED = 56 * MIB
+
+
+def noise_and_text(length, seed):
+    return (seeded_bytes(length - 2 * MIB, seed) + hex_text(MIB, seed + " end") +
+            hex_text(64 * KIB, seed) * 16)
 
 
 def make_raw(path, make, length):
@@ -71,7 +79,8 @@ def shuffle(path):
 def fixture_packed(images):
     """(path, raw): a disk as a qcow2 of @shape, packed by @packer; made once."""
     def fixture(shape, packer):
-        make, length = (hex_text, 2 * PACKED) if "zlib" in shape else (seeded_bytes, PACKED)
+        make, length = ((noise_and_text, 2 * PACKED) if "mixed" in shape else
+                        (hex_text, 2 * PACKED) if "zlib" in shape else (seeded_bytes, PACKED))
         raw = images.path(f"in-order-{make.__name__}.raw")
         path = images.path(f"in-order-{shape}.qcow2")
         if not os.path.exists(raw):
