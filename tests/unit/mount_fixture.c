@@ -382,9 +382,9 @@ int mount_fixture_start(struct mount_fixture *f, const struct mount_plan *plan)
 	}
 	close(fds[1]);
 	p.fd = fds[0];
-	n = poll(&p, 1, 20000) > 0 ? read(fds[0], &byte, 1) : -1;
+	n = poll(&p, 1, 60000) > 0 ? read(fds[0], &byte, 1) : -1;
 	close(fds[0]);
-	return n == 1 ? 0 : mount_fixture_wait(f, 10);
+	return n == 1 ? 0 : mount_fixture_wait(f, 30);
 }
 
 int mount_fixture_wait(struct mount_fixture *f, unsigned int seconds)

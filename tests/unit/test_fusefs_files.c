@@ -45,7 +45,7 @@ static void stop(void)
 	int r;
 
 	assert_int_equal(kill(mount_test.pid, SIGTERM), 0);
-	r = mount_fixture_wait(&mount_test, 30);
+	r = mount_fixture_wait(&mount_test, 60);
 	if (r != 0) {
 		print_error("%s", mount_fixture_log(&mount_test));
 	}

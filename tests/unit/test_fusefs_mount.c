@@ -72,7 +72,7 @@ static void signals_unmount_and_end_it(void **state)
 		mount_test_start_plain();
 		assert_true(mount_fixture_mounted(mount_test.mnt));
 		assert_int_equal(kill(mount_test.pid, signals[i]), 0);
-		assert_int_equal(mount_fixture_wait(&mount_test, 30), 0);
+		assert_int_equal(mount_fixture_wait(&mount_test, 60), 0);
 		assert_false(mount_fixture_mounted(mount_test.mnt));
 		assert_string_equal(mount_fixture_log(&mount_test), "");
 	}
@@ -85,7 +85,7 @@ static void a_signal_before_serving_ends_it_when_it_serves(void **state)
 	(void)state;
 	/* Ready or not: it ended well, and that is what the start reports. */
 	if (mount_fixture_start(&mount_test, &plan) == 0 && mount_test.pid) {
-		assert_int_equal(mount_fixture_wait(&mount_test, 30), 0);
+		assert_int_equal(mount_fixture_wait(&mount_test, 60), 0);
 	}
 	assert_int_equal(mount_test.pid, 0);
 	assert_false(mount_fixture_mounted(mount_test.mnt));
@@ -112,7 +112,7 @@ static void a_signal_ends_it_although_files_are_open(void **state)
 	fd = open(mount_test.disk, O_RDONLY | O_CLOEXEC);
 	assert_true(fd >= 0);
 	assert_int_equal(kill(mount_test.pid, SIGTERM), 0);
-	assert_int_equal(mount_fixture_wait(&mount_test, 30), 0);
+	assert_int_equal(mount_fixture_wait(&mount_test, 60), 0);
 	assert_false(mount_fixture_mounted(mount_test.mnt));
 	assert_int_equal(pread(fd, &byte, 1, 0), -1);
 	assert_int_equal(errno, ENOTCONN);
@@ -146,7 +146,7 @@ static void a_read_that_never_returns_does_not_hold_up_the_end(void **state)
 	}
 	began = seconds();
 	assert_int_equal(kill(mount_test.pid, SIGTERM), 0);
-	assert_int_equal(mount_fixture_wait(&mount_test, 20), 4);
+	assert_int_equal(mount_fixture_wait(&mount_test, 60), 4);
 	assert_true(seconds() - began < 15);
 	pthread_join(t, NULL);
 	assert_true(code == ENOTCONN || code == ECONNABORTED || code == EIO);
@@ -194,7 +194,7 @@ static void a_mount_in_use_is_not_unmounted(void **state)
 	assert_true(mount_fixture_mounted(mount_test.mnt));
 	close(fd);
 	assert_int_equal(fusefs_unmount(mount_test.mnt, &e), 0);
-	assert_int_equal(mount_fixture_wait(&mount_test, 30), 0);
+	assert_int_equal(mount_fixture_wait(&mount_test, 60), 0);
 }
 
 static void what_is_not_ours_is_not_unmounted(void **state)
@@ -228,7 +228,7 @@ static void what_others_mount_at_the_same_place_is_left_alone(void **state)
 	assert_int_equal(umount2(mount_test.mnt, MNT_DETACH), 0);
 	assert_int_equal(mount("other", mount_test.mnt, "tmpfs", 0, NULL), 0);
 	assert_int_equal(kill(mount_test.pid, SIGTERM), 0);
-	assert_int_equal(mount_fixture_wait(&mount_test, 30), 0);
+	assert_int_equal(mount_fixture_wait(&mount_test, 60), 0);
 	assert_int_equal(mounts_find(mount_test.mnt, &m, NULL), 0);
 	assert_string_equal(m.type, "tmpfs");
 	close(fd);
@@ -242,7 +242,7 @@ static void an_unmount_by_others_ends_it(void **state)
 	(void)state;
 	mount_test_start_plain();
 	assert_int_equal(helper_run(args, -1, &text, NULL), 0);
-	assert_int_equal(mount_fixture_wait(&mount_test, 30), 0);
+	assert_int_equal(mount_fixture_wait(&mount_test, 60), 0);
 	assert_string_equal(mount_fixture_log(&mount_test), "");
 }
 
@@ -254,7 +254,7 @@ static void a_dead_mount_is_named_and_cleaned(void **state)
 	(void)state;
 	mount_test_start_plain();
 	assert_int_equal(kill(mount_test.pid, SIGKILL), 0);
-	assert_int_equal(mount_fixture_wait(&mount_test, 30), 128 + SIGKILL);
+	assert_int_equal(mount_fixture_wait(&mount_test, 60), 128 + SIGKILL);
 	assert_int_equal(stat(mount_test.mnt, &st), -1);
 	assert_int_equal(errno, ENOTCONN);
 	expect_refused(&plan, -ENOTCONN, "run `lazydisk umount /tmp/");
@@ -262,7 +262,7 @@ static void a_dead_mount_is_named_and_cleaned(void **state)
 	assert_int_equal(stat(mount_test.mnt, &st), 0);
 	mount_test_start_plain();
 	assert_int_equal(fusefs_unmount(mount_test.mnt, NULL), 0);
-	assert_int_equal(mount_fixture_wait(&mount_test, 30), 0);
+	assert_int_equal(mount_fixture_wait(&mount_test, 60), 0);
 }
 
 static void a_daemon_that_hangs_is_not_waited_for(void **state)
@@ -279,7 +279,7 @@ static void a_daemon_that_hangs_is_not_waited_for(void **state)
 	assert_true(seconds() - began < 10);
 	assert_int_equal(kill(mount_test.pid, SIGCONT), 0);
 	(void)kill(mount_test.pid, SIGTERM);
-	code = mount_fixture_wait(&mount_test, 30);
+	code = mount_fixture_wait(&mount_test, 60);
 	/* It may have been ending already, past the point where it listens to signals. */
 	assert_true(code == 0 || code == 128 + SIGTERM);
 	assert_false(mount_fixture_mounted(mount_test.mnt));
@@ -319,7 +319,7 @@ static void a_place_that_is_taken_is_refused_and_its_mount_lives_on(void **state
 	mount_test.pid = other.pid;
 	assert_int_equal(stat(mount_test.disk, &st), 0);
 	assert_int_equal(fusefs_unmount(mount_test.mnt, NULL), 0);
-	assert_int_equal(mount_fixture_wait(&mount_test, 30), 0);
+	assert_int_equal(mount_fixture_wait(&mount_test, 60), 0);
 }
 
 static void the_mount_table_shows_type_source_and_safe_options(void **state)
@@ -338,7 +338,7 @@ static void the_mount_table_shows_type_source_and_safe_options(void **state)
 	assert_non_null(strstr(text, want));
 	free(text);
 	assert_int_equal(fusefs_unmount(mount_test.mnt, NULL), 0);
-	assert_int_equal(mount_fixture_wait(&mount_test, 30), 0);
+	assert_int_equal(mount_fixture_wait(&mount_test, 60), 0);
 }
 
 static void the_kernel_reads_ahead_by_a_mebibyte(void **state)
@@ -360,7 +360,7 @@ static void the_kernel_reads_ahead_by_a_mebibyte(void **state)
 	assert_string_equal(text, "1024\n");
 	free(text);
 	assert_int_equal(fusefs_unmount(mount_test.mnt, NULL), 0);
-	assert_int_equal(mount_fixture_wait(&mount_test, 30), 0);
+	assert_int_equal(mount_fixture_wait(&mount_test, 60), 0);
 }
 
 /* A read-only loop device with direct I/O over @file: its descriptor, -1 when this machine has
@@ -424,7 +424,7 @@ static void a_loop_device_with_direct_io_reads_the_same(void **state)
 	for (int i = 0; i < 100 && fusefs_unmount(mount_test.mnt, NULL) == -EBUSY; i++) {
 		usleep(20000);
 	}
-	assert_int_equal(mount_fixture_wait(&mount_test, 30), 0);
+	assert_int_equal(mount_fixture_wait(&mount_test, 60), 0);
 }
 
 /* A mount namespace of our own. Its copies of what others have mounted would keep their daemons
@@ -522,10 +522,10 @@ static void a_user_mounts_and_unmounts_through_fusermount3(void **state)
 	assert_non_null(strstr(text, "fuse.lazydisk ro,nosuid,nodev,relatime,user_id=65534,"));
 	free(text);
 	assert_int_equal(in_child(as_nobody), 0);
-	assert_int_equal(mount_fixture_wait(&mount_test, 30), 0);
+	assert_int_equal(mount_fixture_wait(&mount_test, 60), 0);
 	mount_test_start(&plan);
 	assert_int_equal(kill(mount_test.pid, SIGTERM), 0);
-	assert_int_equal(mount_fixture_wait(&mount_test, 30), 0);
+	assert_int_equal(mount_fixture_wait(&mount_test, 60), 0);
 	assert_false(mount_fixture_mounted(mount_test.mnt));
 }
 
