@@ -267,7 +267,8 @@ static void reads_of_writable_files_come_back_at_the_end(void **state)
 	close(fd);
 	stop();
 	pthread_join(stuck.thread, NULL);
-	assert_int_equal(stuck.result, -EIO);
+	/* By the daemon, or on a slow machine by the kernel when the connection is given up. */
+	assert_true(stuck.result == -EIO || stuck.result == -ECONNABORTED);
 }
 
 static void *read_on(void *arg)
