@@ -121,6 +121,14 @@ static bool take_zeros(struct run *run, struct task *ret)
 	return true;
 }
 
+/* Under the crew's lock, if there are others: until leave() the unit is being read. */
+static void enter(struct run *run, struct task *task)
+{
+	run->readers++;
+	task->next = run->reading;
+	run->reading = task;
+}
+
 /* Under the crew's lock. Waits for its turn to read. */
 static bool take_data(struct run *run, struct task *ret)
 {
@@ -137,11 +145,9 @@ static bool take_data(struct run *run, struct task *ret)
 	if (run->next < run->hinted) {
 		run->ahead -= plan->units[run->next].fetch;
 	}
-	run->readers++;
 	ret->number = run->next++;
 	ret->unit = plan->units[ret->number];
-	ret->next = run->reading;
-	run->reading = ret;
+	enter(run, ret);
 	pthread_cond_signal(&run->room);
 	return true;
 }
@@ -521,8 +527,7 @@ static bool reread_unit(struct run *run, size_t number, uint8_t *buf)
 	struct task task = { .number = number, .unit = *unit };
 
 	if (unit->off < engine->withhold) {
-		run->readers++; /* copy_data() leaves */
-		run->reading = &task;
+		enter(run, &task); /* copy_data() leaves */
 		return copy_data(run, &task, buf) == 0;
 	}
 	if (!is_there(engine, &task, buf)) {
