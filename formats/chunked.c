@@ -129,12 +129,14 @@ static int decode(struct chunked *c, const struct toc_chunk *chunk, uint8_t *out
 	good = c->kind == TOC_ESTARGZ ? gunzip(in, chunk->stored, chunk->inner, out, chunk->size)
 				      : unzstd(in, chunk->stored, chunk->inner, out, chunk->size);
 	if (!good) {
+		image_distrust(c->img.below, chunk->host, chunk->stored);
 		return err_set(e, -EBADMSG,
 			"%s: the chunk at %" PRIu64 " of the layer cannot be decompressed", c->name,
 			chunk->host);
 	}
 	if (!c->sha256(out, chunk->size, digest) ||
 		memcmp(digest, chunk->digest, TOC_DIGEST) != 0) {
+		image_distrust(c->img.below, chunk->host, chunk->stored);
 		return err_set(e, -ENOKEY,
 			"%s: the chunk at %" PRIu64
 			" of the layer does not have the digest that the table of contents says: "

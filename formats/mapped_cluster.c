@@ -76,6 +76,7 @@ static int begin_job(struct mapped *m, const struct run *run, uint64_t age, uint
 
 static int does_not_decode(struct mapped *m, const struct run *run, uint64_t len, struct err *e)
 {
+	image_distrust(m->img.below, run->host, len);
 	return err_set(e, -EBADMSG,
 		"%s: guest offset %" PRIu64 ": the %" PRIu64 " bytes at offset %" PRIu64
 		" do not decompress to a cluster%s",
@@ -180,12 +181,12 @@ static unsigned int span_of(const struct job *jobs, unsigned int n, uint64_t *re
 }
 
 /* Reads [start, end) into @in, and what stands behind it in its cluster, which has room there. */
-static int read_with_tail(struct mapped *m, uint64_t start, uint64_t end, uint8_t *in)
+static int read_with_tail(
+	struct mapped *m, uint64_t start, uint64_t end, uint64_t to, uint8_t *in, struct err *e)
 {
 	uint64_t age = tails_age(m->tails);
-	uint64_t to = min_u64(round_up(end, m->cluster_size), m->img.below->size);
 	uint64_t from = max_u64(start, end - min_u64(end, SECTOR));
-	int r = image_read_at(m->img.below, in, to - start, start, NULL);
+	int r = image_read_at(m->img.below, in, to - start, start, e);
 
 	if (r == 0 && to > end) {
 		tails_keep(m->tails, age, from, in + (from - start), to - from);
@@ -193,14 +194,29 @@ static int read_with_tail(struct mapped *m, uint64_t start, uint64_t end, uint8_
 	return r;
 }
 
+/* Whether it is the tail alone that is not there: the file ends earlier than was assumed. */
+static bool lacks_tail(struct image *file, uint64_t end, uint64_t to)
+{
+	uint64_t real;
+
+	return (file->flags & IMAGE_SIZE_PROVISIONAL) && image_final_size(file, &real) == 0 &&
+	       end <= real && real < to;
+}
+
 static int read_span(struct mapped *m, uint64_t start, uint64_t end, uint8_t *in, struct err *e)
 {
-	/* Where the file ends earlier than was assumed, it may be the tail alone that is not there.
-	 */
-	if (m->tails && read_with_tail(m, start, end, in) == 0) {
-		return 0;
+	struct image *file = m->img.below;
+	uint64_t to = min_u64(round_up(end, m->cluster_size), file->size);
+	int r;
+
+	if (m->tails) {
+		r = read_with_tail(m, start, end, to, in, e);
+		/* Another failure is not tried again: that may cost all of the stream. */
+		if (r == 0 || !lacks_tail(file, end, to)) {
+			return r;
+		}
 	}
-	return image_read_at(m->img.below, in, end - start, start, e);
+	return image_read_at(file, in, end - start, start, e);
 }
 
 static int decode_span(struct mapped *m, struct codec_decoder *d, struct job *jobs, unsigned int n,

@@ -165,6 +165,20 @@ static void member_prefetch(struct image *img, uint64_t off, uint64_t len)
 	}
 }
 
+static void member_distrust(struct image *img, uint64_t off, uint64_t len)
+{
+	while (len > 0) {
+		struct part part = part_at(member_of(img), off);
+		uint64_t n = min_u64(len, part.length);
+
+		if (part.host != EXTENT_NO_HOST) {
+			image_distrust(img->below, part.host, n);
+		}
+		off += n;
+		len -= n;
+	}
+}
+
 /* The part of the archive's unit that is in this file. */
 static int member_unit_at(
 	struct image *img, uint64_t off, uint64_t *ret_off, uint64_t *ret_len, struct err *e)
@@ -233,6 +247,7 @@ static const struct image_ops member_ops = {
 	.prefetch = member_prefetch,
 	.unit_at = member_unit_at,
 	.allocated = member_allocated,
+	.distrust = member_distrust,
 	.report = member_report,
 	.destroy = member_destroy,
 };

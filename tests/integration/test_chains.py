@@ -17,6 +17,7 @@ import pytest
 
 import faults
 from command import slowness
+from images import hex_text
 from test_copy import loop_device
 from util import (KIB, MIB, assert_bytes, assert_same, one_line, pread, refuses, run, seeded_bytes,
                   sha256, wait_for)
@@ -579,6 +580,27 @@ def test_a_damaged_download_is_not_kept_for_the_next_mount_or_copy(lazydisk, bad
     lazydisk.ok(*copy, "--force")
     with open(target, "rb") as f:
         assert_bytes(f.read(), noise)
+
+
+@pytest.mark.parametrize("kind", ["cluster", "member"])
+def test_nor_is_a_damaged_cluster_or_member_of_an_archive(lazydisk, bad, tmp, kind):
+    noise = hex_text(8 * MIB, "kept inside")
+    raw, path = os.path.join(tmp, "disk.raw"), os.path.join(tmp, "disk")
+    with open(raw, "wb") as f:
+        f.write(noise)
+    if kind == "cluster":
+        run("qemu-img", "convert", "-c", "-O", "qcow2", "-o", "compression_type=zstd", raw, path)
+    else:
+        run("zstd", "-q", "-1", "--check", raw)
+        run("tar", "-C", tmp, "-cf", path, "disk.raw.zst")
+    with open(path, "rb") as f:
+        data = f.read()
+    magic = data.find(b"\x28\xb5\x2f\xfd", MIB if kind == "cluster" else 0)
+    damage = faults.Switch(faults.damage(magic if kind == "cluster" else magic + MIB), on=True)
+    url = bad.file("/disk.img", data, faults=[damage])
+    meet_damage(lazydisk, url)
+    damage.on = False
+    assert_bytes(read_anew(lazydisk, url, len(noise))[0], noise)
 
 
 def test_a_damaged_backing_file_is_not_kept_either(lazydisk, bad, tmp):
