@@ -103,11 +103,24 @@ static void choose_options(struct copy *c)
 	c->options.readahead = 0;
 }
 
+/* Whether @name stands in @text, and not only as a part of something else. */
+static bool mentions(const char *text, const char *name)
+{
+	size_t n = strlen(name);
+
+	for (const char *p = strstr(text, name); p && n > 0; p = strstr(p + 1, name)) {
+		if ((p == text || strchr(" '\"(", p[-1])) && strchr(": '\",)", p[n])) {
+			return true;
+		}
+	}
+	return false;
+}
+
 /* Whether it says where it happened: in the source, or in the overlay over it. */
 static bool names_place(const struct copy *c, const struct err *e)
 {
-	return strstr(e->text, c->stack->source) || strstr(e->text, c->job->source) ||
-	       (c->job->overlay && strstr(e->text, c->job->overlay));
+	return mentions(e->text, c->stack->source) || mentions(e->text, c->job->source) ||
+	       (c->job->overlay && mentions(e->text, c->job->overlay));
 }
 
 /* @r, which the source is to blame for; what its layers say does not always name it. */
@@ -261,10 +274,11 @@ static int make_plan(struct copy *c, struct err *e)
 {
 	int r = 0;
 
-	if (!c->streams && copy_agenda_suits(c->stack->image)) {
-		r = copy_agenda_new(c->stack->image, &c->agenda, e);
-	} else if (!c->streams) {
-		r = copy_plan_make(c->stack->image, &c->plan, e);
+	if (!c->streams) {
+		r = copy_agenda_suits(c->stack->image)
+			    ? copy_agenda_new(c->stack->image, &c->agenda, e)
+			    : 1;
+		r = r == 1 ? copy_plan_make(c->stack->image, &c->plan, e) : r;
 	} else if (!c->provisional) {
 		r = copy_plan_make_blocks(c->size, &c->plan, e);
 	}

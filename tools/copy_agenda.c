@@ -10,6 +10,9 @@
 #define PIECES (COPY_UNIT / COPY_PIECE)
 /* Pieces in a row are one unit when each lies so little behind the one before. */
 #define NEAR MIB(1)
+/* Of clusters of 64 KiB, 512 TiB. Images of more hold nothing but the same zeros again and again.
+ */
+#define TABLES_MAX (1U << 20)
 
 enum kind {
 	TABLE,
@@ -22,6 +25,7 @@ struct item {
 	uint64_t off;
 	uint64_t len;
 	enum kind kind;
+	bool beside; /* as in struct copy_unit */
 };
 
 struct copy_agenda {
@@ -37,6 +41,7 @@ struct block {
 	uint64_t len;
 	uint64_t hosts[PIECES]; /* of the first data in each piece; EXTENT_NO_HOST: zeros */
 	bool data;
+	bool beside;
 };
 
 /* --- the heap --- */
@@ -132,7 +137,7 @@ static int look_at(
 	uint64_t end = b->off + b->len;
 	uint64_t off = b->off;
 
-	b->data = false;
+	b->data = b->beside = false;
 	for (size_t i = 0; i < PIECES; i++) {
 		b->hosts[i] = EXTENT_NO_HOST;
 	}
@@ -147,6 +152,7 @@ static int look_at(
 			}
 		}
 		if (!x->zero) {
+			b->beside = b->beside || x->depth > 0;
 			settle_host(x, place);
 			stop = x->compressed
 				       ? min_u64(end, round_down(off, COPY_PIECE) + COPY_PIECE)
@@ -165,7 +171,9 @@ static int look_at(
  * beside them. */
 static int push_block(struct copy_agenda *a, const struct block *b, struct err *e)
 {
-	struct item unit = { .off = b->off, .host = EXTENT_NO_HOST, .kind = DATA };
+	struct item unit = {
+		.off = b->off, .host = EXTENT_NO_HOST, .kind = DATA, .beside = b->beside
+	};
 	uint64_t last = 0;
 	int r = 0;
 
@@ -250,9 +258,9 @@ static int push_tables(struct copy_agenda *a, struct err *e)
 			end = min_u64(round_up(end, COPY_UNIT), a->img->size);
 			table.host = table.host == EXTENT_NO_HOST ? 0 : table.host;
 			table.len = end - off;
-			r = push(a, &table, e);
+			r = a->count < TABLES_MAX ? push(a, &table, e) : 1;
 		}
-		if (r < 0) {
+		if (r != 0) {
 			return r;
 		}
 		off = end;
@@ -270,7 +278,7 @@ int copy_agenda_new(struct image *img, struct copy_agenda **ret, struct err *e)
 	}
 	a->img = img;
 	r = push_tables(a, e);
-	if (r < 0) {
+	if (r != 0) {
 		copy_agenda_free(a);
 		return r;
 	}
@@ -299,6 +307,7 @@ int copy_agenda_next(struct copy_agenda *a, struct copy_unit *ret, struct err *e
 		.len = item.len,
 		.host = item.host,
 		.zero = item.kind == ZEROS,
+		.beside = item.beside,
 	};
 	return 1;
 }

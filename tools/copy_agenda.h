@@ -26,7 +26,8 @@ struct copy_agenda;
 /* Whether @img is such an image. */
 bool copy_agenda_suits(const struct image *img);
 
-/* Everything that @img says without a table of that kind being read. @img outlives the agenda. */
+/* Everything that @img says without a table of that kind being read. @img outlives the agenda. 1:
+ * there are too many tables to remember, and no agenda. */
 int copy_agenda_new(struct image *img, struct copy_agenda **ret, struct err *e);
 
 /* Where the next thing lies below; false: nothing is left. */

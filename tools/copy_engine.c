@@ -24,6 +24,8 @@
 /* So far ahead of the readers an agenda is looked through, bytes of the image below. What was
  * decoded has to be remembered until it is read, and what it was decoded of shares the memory. */
 #define AGENDA_AHEAD MIB(8)
+/* What lies beside that image is not ahead in it: so many bytes of the disk. */
+#define BESIDE_AHEAD MIB(16)
 
 struct task {
 	struct task *next; /* that is being read */
@@ -42,6 +44,7 @@ struct run {
 	pthread_cond_t turn; /* `readers` became less, or the plan grew */
 	pthread_cond_t room; /* a unit was taken or read: more of the agenda may be looked at */
 	bool grows;          /* the plan does, by the agenda */
+	uint64_t beside;     /* bytes of such units that nobody has taken */
 	uint64_t told;       /* bytes of the image that the agenda has brought, */
 	uint64_t holes;      /* of these, zeros that a table spoke of */
 	unsigned int readers;
@@ -147,6 +150,7 @@ static bool take_data(struct run *run, struct task *ret)
 	}
 	ret->number = run->next++;
 	ret->unit = plan->units[ret->number];
+	run->beside -= run->grows && ret->unit.beside ? ret->unit.len : 0;
 	enter(run, ret);
 	pthread_cond_signal(&run->room);
 	return true;
@@ -398,12 +402,20 @@ static uint64_t read_up_to(const struct run *run)
 	return host;
 }
 
+/* Under the crew's lock: whether what lies at @host is too far ahead of the readers, or they have
+ * enough to do. */
+static bool is_early(const struct run *run, uint64_t host)
+{
+	return run->beside >= BESIDE_AHEAD ||
+	       (host > AGENDA_AHEAD && host - AGENDA_AHEAD > read_up_to(run));
+}
+
 /* Waits until the readers are so near to @host that what lies there may be looked at. */
 static bool wait_for_room(struct run *run, uint64_t host)
 {
 	LOCK_SCOPE(&run->crew.lock);
 
-	while (!is_over(run) && host > AGENDA_AHEAD && host - AGENDA_AHEAD > read_up_to(run)) {
+	while (!is_over(run) && is_early(run, host)) {
 		pthread_cond_wait(&run->room, &run->crew.lock);
 	}
 	return !is_over(run);
@@ -451,6 +463,7 @@ static int add_unit(struct run *run, const struct copy_unit *unit, struct err *e
 	}
 	if (r == 0) {
 		run->told += unit->len;
+		run->beside += unit->beside ? unit->len : 0;
 		run->holes += unit->zero && unit->host > 0 ? unit->len : 0;
 		engine->counters.expected = extrapolate(run);
 		pthread_cond_signal(&run->turn);

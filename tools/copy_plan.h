@@ -24,6 +24,8 @@ struct copy_unit {
 	uint64_t host;  /* where its first data lies in the image below: its place in the order */
 	uint32_t fetch; /* bytes of the image below that it needs, about; 0: zeros */
 	bool zero;
+	bool beside; /* some of it is in another image (a backing file), in no order with this one;
+			said by an agenda */
 };
 
 struct copy_plan {

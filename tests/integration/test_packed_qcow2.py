@@ -130,6 +130,30 @@ def test_a_shuffled_disk_behind_its_table_is_fetched_once(lazydisk, nginx, image
     assert copy(lazydisk, nginx, path + ".zst", raw, os.path.join(tmp, "disk.img")) <= 1.15
 
 
+@pytest.mark.limit(300)
+@pytest.mark.slow
+def test_a_stream_over_a_backing_file_is_fetched_once(lazydisk, nginx, images, tmp):
+    """The backing file's bytes do not push out what was decoded and is not read yet."""
+    base, top, raw = (images.path(f"in-order-{name}") for name in ("base.raw", "top.qcow2", "both"))
+    with open(base, "wb") as f:
+        f.write(seeded_bytes(3 * PACKED, "base"))
+    run("qemu-img", "create", "-q", "-f", "qcow2", "-b", os.path.basename(base), "-F", "raw", top)
+    content = os.path.join(tmp, "content")
+    for at in range(0, 3 * PACKED, 2 * MIB):
+        with open(content, "wb") as f:
+            f.write(seeded_bytes(MIB, f"top {at}"))
+        run("qemu-io", "-f", "qcow2", "-c", f"write -s {content} {at + 512 * KIB} 1M", top)
+    run("qemu-img", "convert", "-O", "raw", top, raw)
+    pack(top, "zst", top + ".zst")
+    _, begin = sent(nginx)
+    lazydisk.ok("copy", "--allow-backing", nginx.url(top + ".zst"), os.path.join(tmp, "disk.img"),
+                timeout=120)
+    assert_same(os.path.join(tmp, "disk.img"), raw)
+    size = os.stat(top + ".zst").st_size + os.stat(base).st_size // 2
+    print(f"{sent(nginx, begin)[0] / size:.2f}")
+    assert sent(nginx, begin)[0] <= 1.2 * size
+
+
 @pytest.mark.limit(120)
 @pytest.mark.parametrize("packer", ["gz", "zst"])
 @pytest.mark.parametrize("cluster", ["512", "4k", "64k"])
