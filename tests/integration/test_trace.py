@@ -6,6 +6,7 @@ import json
 import lzma
 import os
 import random
+import threading
 import time
 
 import pytest
@@ -342,11 +343,12 @@ def test_what_was_decoded_of_wrong_bytes_is_forgotten_with_them(lazydisk, bad, t
     with open(path, "wb") as f:
         f.write(packed)
     checksum = "sha256:" + sha256(path)
-    url = bad.file("/disk.raw." + packer, pack(wrong))
-    # Slowly, so that what is read first is read before all is known.
-    with lazydisk.mounted("--complete", "--complete-delay", 0, "--complete-rate", "1Mi",
-                          "--checksum", checksum, url) as mount:
+    go_on = threading.Event()
+    url = bad.file("/disk.raw." + packer, pack(wrong), faults=[faults.hold(2 * MIB, 3 * MIB, go_on)])
+    with lazydisk.mounted("--complete", "--complete-delay", 0, "--checksum", checksum, url) as mount:
+        # All is not known before this was read.
         assert_bytes(pread(mount.image(), 65536, 0), wrong[:65536])
+        go_on.set()
         wait_for(lambda: lowest(mount).get("verified") is False, 30 * slowness(), "verifying")
         wait_for(lambda: refuses(mount.image()), 30 * slowness(), "the end of the pages")
     assert url not in lazydisk.ok("cache", "list")
