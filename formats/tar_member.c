@@ -151,32 +151,30 @@ static int member_extent_at(struct image *img, uint64_t off, struct extent *ret,
 	return r;
 }
 
-static void member_prefetch(struct image *img, uint64_t off, uint64_t len)
+/* Does @what to the data of [off, off + len), where it lies in the archive. */
+static void on_data(struct image *img, uint64_t off, uint64_t len,
+	void (*what)(struct image *img, uint64_t off, uint64_t len))
 {
 	while (len > 0) {
 		struct part part = part_at(member_of(img), off);
 		uint64_t n = min_u64(len, part.length);
 
 		if (part.host != EXTENT_NO_HOST) {
-			image_prefetch(img->below, part.host, n);
+			what(img->below, part.host, n);
 		}
 		off += n;
 		len -= n;
 	}
 }
 
+static void member_prefetch(struct image *img, uint64_t off, uint64_t len)
+{
+	on_data(img, off, len, image_prefetch);
+}
+
 static void member_distrust(struct image *img, uint64_t off, uint64_t len)
 {
-	while (len > 0) {
-		struct part part = part_at(member_of(img), off);
-		uint64_t n = min_u64(len, part.length);
-
-		if (part.host != EXTENT_NO_HOST) {
-			image_distrust(img->below, part.host, n);
-		}
-		off += n;
-		len -= n;
-	}
+	on_data(img, off, len, image_distrust);
 }
 
 /* The part of the archive's unit that is in this file. */
